@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What the NPU driver keeps for an open file: its queues. And the ioctls that are the NPU's own, documented in
+//! `include/uapi/drm/npu_accel.h`.
+
+use crate::{
+    driver::{
+        Npu,
+        NpuDevice, //
+    },
+    job::Job,
+    queue::Queue,
+    regs::*,
+    uapi, //
+};
+use gmem_vm::{
+    id_map::IdMap,
+    sync::Syncs,
+    VaRange,
+    Vm, //
+};
+use kernel::{
+    drm,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// Most queues that a file can have at a time.
+const MAX_QUEUES_PER_FILE: usize = 256;
+/// Most bytes of commands of a job.
+const MAX_COMMANDS: u32 = 1 << 20;
+
+type Device = drm::Device<Npu, drm::Registered>;
+type File = drm::File<gmem_vm::File<Npu>>;
+
+/// The queues of a file; dropping it closes them.
+struct Queues {
+    device: ARef<NpuDevice>,
+    map: IdMap<Arc<Queue>>,
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        while let Some(queue) = self.map.pop() {
+            queue.close();
+        }
+        self.device.hardware().forget_drained_queues();
+    }
+}
+
+/// What the driver keeps for an open file.
+#[pin_data]
+pub(crate) struct Client {
+    #[pin]
+    queues: Mutex<Queues>,
+}
+
+impl Client {
+    pub(crate) fn new(device: &NpuDevice) -> impl PinInit<Self, Error> {
+        let device = device.into();
+        try_pin_init!(Self {
+            queues <- new_mutex!(Queues {
+                device,
+                map: IdMap::new(MAX_QUEUES_PER_FILE),
+            }, "npu::Client::queues"),
+        })
+    }
+
+    fn queue(&self, id: u32) -> Result<Arc<Queue>> {
+        self.queues.lock().map.get(id).cloned().ok_or(ENOENT)
+    }
+}
+
+/// What every ioctl checks first: the device is there (`ENODEV`), reserved fields are zero (`EINVAL`).
+fn check(device: &Device, reserved: &[u32]) -> Result {
+    if device.hardware().hw().is_gone() {
+        Err(ENODEV)
+    } else if reserved.iter().any(|&field| field != 0) {
+        Err(EINVAL)
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn queue_create(
+    device: &Device,
+    _data: &(),
+    args: &mut uapi::QueueCreate,
+    file: &File,
+) -> Result<u32> {
+    check(device, &[args.flags])?;
+    let queue = Queue::new(device.hardware())?;
+    let client = file.inner();
+    let id = client.client().queues.lock().map.insert(queue.clone())?;
+    if let Err(e) = device.hardware().add_queue(queue) {
+        client.client().queues.lock().map.remove(id);
+        return Err(e);
+    }
+    args.queue_id = id;
+    Ok(0)
+}
+
+pub(crate) fn queue_destroy(
+    device: &Device,
+    _data: &(),
+    args: &mut uapi::QueueDestroy,
+    file: &File,
+) -> Result<u32> {
+    check(device, &[args.pad])?;
+    let client = file.inner();
+    let queue = client.client().queues.lock().map.remove(args.queue_id);
+    let queue = queue.ok_or(ENOENT)?;
+    queue.close();
+    device.hardware().forget_drained_queues();
+    Ok(0)
+}
+
+pub(crate) fn submit(
+    device: &Device,
+    _data: &(),
+    args: &mut uapi::Submit,
+    file: &File,
+) -> Result<u32> {
+    check(device, &[args.flags, args.pad])?;
+    if args.commands % 8 != 0 || args.size == 0 || args.size % 8 != 0 || args.size > MAX_COMMANDS {
+        return Err(EINVAL);
+    }
+    let range = VaRange::new(args.commands, args.size.into())?;
+    if !Vm::<Npu>::range().contains(&range) {
+        return Err(ERANGE);
+    }
+    let queue = file.inner().client().queue(args.queue_id)?;
+    let vm = file.inner().vm(args.vm_id)?;
+    vm.check()?;
+    let mut syncs = Syncs::read(file, args.syncs, args.num_syncs)?;
+    let waits = syncs.take_waits();
+    let job = Job::new(queue.clone(), vm, args.commands, args.size, waits)?;
+    queue.submit(job, syncs)?;
+    Ok(0)
+}
+
+pub(crate) fn job_status(
+    device: &Device,
+    _data: &(),
+    args: &mut uapi::JobStatus,
+    file: &File,
+) -> Result<u32> {
+    check(device, &[args.pad])?;
+    let (failure, completed) = file.inner().client().queue(args.queue_id)?.status();
+    *args = uapi::JobStatus {
+        queue_id: args.queue_id,
+        error: failure.errno,
+        seqno: failure.seqno,
+        detail: failure.detail,
+        reason: failure.reason,
+        pad: 0,
+        completed,
+    };
+    Ok(0)
+}
+
+pub(crate) fn query(
+    device: &Device,
+    _data: &(),
+    args: &mut uapi::Query,
+    _file: &File,
+) -> Result<u32> {
+    check(device, &[args.flags])?;
+    let hardware = device.hardware();
+    if !hardware.hw().probe_presence() {
+        return Err(ENODEV);
+    }
+    let facts = hardware.hw().facts();
+    *args = hardware
+        .hw()
+        .with(|bar| uapi::Query {
+            flags: 0,
+            version: facts.version,
+            num_queues: facts.compute_queues as u32,
+            job_timeout_ms: hardware.job_timeout_ms(),
+            timestamp: read_wide!(bar, TIMESTAMP),
+            jobs_ok: read_wide!(bar, COUNT_JOBS_OK),
+            jobs_failed: read_wide!(bar, COUNT_JOBS_FAILED),
+            tlb_hits: read_wide!(bar, COUNT_TLB_HITS),
+            tlb_misses: read_wide!(bar, COUNT_TLB_MISSES),
+            tlb_invalidations: read_wide!(bar, COUNT_TLB_INVALIDATIONS),
+            bytes_read: read_wide!(bar, COUNT_READ),
+            bytes_written: read_wide!(bar, COUNT_WRITTEN),
+            bytes_to_device: read_wide!(bar, COUNT_TO_DEVICE),
+            bytes_to_host: read_wide!(bar, COUNT_TO_HOST),
+            bytes_cleared: read_wide!(bar, COUNT_FILLED),
+        })
+        .ok_or(ENODEV)?;
+    Ok(0)
+}

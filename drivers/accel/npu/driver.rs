@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The device as a whole, and what the driver tells gmem_vm and DRM about it.
+
+use crate::{
+    client::{
+        self,
+        Client, //
+    },
+    copy::{
+        self,
+        CopyQueue, //
+    },
+    hw::Hw,
+    hw_queue::HwQueue,
+    page_table::PageTable,
+    pte::PAGE_SIZES,
+    queue::Queue,
+    regs::COPY_QUEUE,
+    uapi,
+    workers::Workers, //
+};
+use gmem_vm::{
+    kapi::dma_fence::Fence,
+    Caps,
+    CopyOp,
+    Faults, //
+};
+use kernel::{
+    device::{
+        self,
+        DeviceContext, //
+    },
+    drm,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// Longest time a job may run, in milliseconds.
+const JOB_TIMEOUT_MS: u32 = 2000;
+/// Jobs in a hardware queue's ring at a time: one, so that a kill hits the job it is meant for.
+const JOB_DEPTH: u32 = 1;
+/// Copies in the copy queue's ring at a time.
+const COPY_DEPTH: u32 = 32;
+
+/// The driver, as a type.
+pub(crate) struct Npu;
+
+/// The DRM device of an NPU.
+pub(crate) type NpuDevice<Ctx = drm::Normal> = drm::Device<Npu, Ctx>;
+
+/// The driver's state of one device.
+#[pin_data]
+pub(crate) struct Hardware {
+    hw: Arc<Hw>,
+    workers: Arc<Workers>,
+    #[pin]
+    copy: CopyQueue,
+    compute: KVec<Arc<HwQueue>>,
+    /// Which compute queue the next queue of a user gets.
+    next: Atomic<u32>,
+    /// Queues that have jobs or can get some.
+    #[pin]
+    queues: Mutex<KVec<Arc<Queue>>>,
+    /// Only one resets the device at a time.
+    #[pin]
+    recovery: Mutex<()>,
+}
+
+impl Hardware {
+    /// Brings a device up; [`start`](Self::start) lets it run.
+    pub(crate) fn new(pdev: &pci::Device<device::Bound>) -> Result<Arc<Self>> {
+        let hw = Arc::pin_init(Hw::new(pdev)?, GFP_KERNEL)?;
+        let workers = Workers::new()?;
+        let queue = |index, depth, timeout| {
+            HwQueue::new(pdev.as_ref(), hw.clone(), workers.clone(), index, depth, timeout)
+        };
+        let copy = queue(COPY_QUEUE, COPY_DEPTH, copy::TIMEOUT_MS)?;
+        let mut compute = KVec::new();
+        for i in 0..hw.facts().compute_queues {
+            compute.push(queue(COPY_QUEUE + 1 + i, JOB_DEPTH, JOB_TIMEOUT_MS)?, GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            try_pin_init!(Self {
+                hw,
+                workers,
+                copy <- CopyQueue::new(copy),
+                compute,
+                next: Atomic::new(0),
+                queues <- new_mutex!(KVec::new(), "npu::Hardware::queues"),
+                recovery <- new_mutex!((), "npu::Hardware::recovery"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(crate) fn hw(&self) -> &Hw {
+        &self.hw
+    }
+
+    pub(crate) fn hw_arc(&self) -> Arc<Hw> {
+        self.hw.clone()
+    }
+
+    pub(crate) fn workers(&self) -> &Arc<Workers> {
+        &self.workers
+    }
+
+    pub(crate) fn job_timeout_ms(&self) -> u32 {
+        JOB_TIMEOUT_MS
+    }
+
+    /// The hardware queue with this index: 0 is the copy queue, compute queues follow.
+    pub(crate) fn hw_queue(&self, index: usize) -> Option<&Arc<HwQueue>> {
+        match index.checked_sub(1) {
+            None => Some(self.copy.hw_queue()),
+            Some(i) => self.compute.get(i),
+        }
+    }
+
+    fn hw_queues(&self) -> impl Iterator<Item = &Arc<HwQueue>> {
+        (0..=self.compute.len()).filter_map(|i| self.hw_queue(i))
+    }
+
+    /// The compute queues, one after the other.
+    pub(crate) fn next_compute_queue(&self) -> Result<Arc<HwQueue>> {
+        let next = self.next.fetch_add(1, Relaxed) as usize % self.compute.len().max(1);
+        self.compute.get(next).cloned().ok_or(ENODEV)
+    }
+
+    /// Remembers a queue until it is closed and has no jobs left.
+    pub(crate) fn add_queue(&self, queue: Arc<Queue>) -> Result {
+        self.queues.lock().push(queue, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    pub(crate) fn forget_drained_queues(&self) {
+        self.queues.lock().retain(|queue| !queue.is_drained());
+    }
+
+    /// Starts the queues of a device that was reset.
+    pub(crate) fn start(&self) {
+        self.hw.enable(true);
+        for queue in self.hw_queues() {
+            queue.start();
+        }
+    }
+
+    /// After a programming error: says what it was, and starts the device anew. Jobs that were running end with `EIO`.
+    pub(crate) fn recover(&self) {
+        let _one = self.recovery.lock();
+        if !self.hw.probe_presence() {
+            return;
+        }
+        self.hw.report_error();
+        for queue in self.hw_queues() {
+            queue.pause();
+        }
+        match self.hw.reset() {
+            Ok(()) => self.hw.enable(true),
+            Err(e) => {
+                dev_err!(self.hw.dev(), "reset failed: {:?}\n", e);
+                self.hw.set_gone();
+            }
+        }
+        for queue in self.hw_queues() {
+            queue.restart();
+            queue.pump();
+        }
+    }
+
+    /// Ends everything; the driver is being unbound, or the device is gone. Interrupts are off by now.
+    pub(crate) fn stop(&self) {
+        self.hw.enable(false);
+        let stopped = self.hw.reset();
+        self.hw.set_gone();
+        for queue in self.hw_queues() {
+            queue.cancel_watchdog();
+        }
+        self.workers.stop();
+        for queue in self.hw_queues() {
+            queue.pump();
+        }
+        let queues = core::mem::take(&mut *self.queues.lock());
+        for queue in &queues {
+            queue.abort();
+        }
+        if stopped.is_err() {
+            dev_dbg!(self.hw.dev(), "the device could not be stopped\n");
+        }
+        for queue in self.hw_queues() {
+            queue.release();
+        }
+    }
+}
+
+impl gmem_vm::Driver for Npu {
+    type Hardware = Arc<Hardware>;
+    type Client = Client;
+    type PageTable = PageTable;
+
+    const CAPS: Caps = Caps {
+        page_sizes: PAGE_SIZES,
+        va_start: 0,
+        va_end: 1 << 48,
+        faults: Faults::Fatal,
+    };
+
+    fn open(device: &NpuDevice) -> impl PinInit<Client, Error> {
+        Client::new(device)
+    }
+
+    fn new_page_table(device: &NpuDevice) -> Result<PageTable> {
+        PageTable::new(device)
+    }
+
+    fn is_present(device: &NpuDevice) -> bool {
+        !device.hardware().hw.is_gone()
+    }
+
+    fn copy(device: &NpuDevice, batch: &[CopyOp]) -> Result<ARef<Fence>> {
+        device.hardware().copy.copy(batch)
+    }
+}
+
+#[vtable]
+impl drm::Driver for Npu {
+    type Data = gmem_vm::Device<Self>;
+    type RegistrationData<'a> = ();
+    type File = gmem_vm::File<Self>;
+    type Object = gmem_vm::BoObject<Self>;
+    type ParentDevice<Ctx: DeviceContext> = pci::Device<Ctx>;
+
+    const INFO: drm::DriverInfo = drm::DriverInfo {
+        major: 1,
+        minor: 0,
+        patchlevel: 0,
+        name: c"npu",
+        desc: c"NPU reference accelerator",
+    };
+    const FEAT_COMPUTE_ACCEL: bool = true;
+    const FEAT_SYNCOBJ: bool = true;
+
+    gmem_vm::declare_ioctls! {
+        (uapi::QUERY_DEVICE, IOWR, gmem_vm::uapi::QueryDevice, gmem_vm::ioctl::query_device),
+        (uapi::VM_CREATE, IOWR, gmem_vm::uapi::VmCreate, gmem_vm::ioctl::vm_create),
+        (uapi::VM_DESTROY, IOW, gmem_vm::uapi::VmDestroy, gmem_vm::ioctl::vm_destroy),
+        (uapi::BO_CREATE, IOWR, gmem_vm::uapi::BoCreate, gmem_vm::ioctl::bo_create),
+        (uapi::BO_MMAP, IOWR, gmem_vm::uapi::BoMmap, gmem_vm::ioctl::bo_mmap),
+        (uapi::BIND, IOW, gmem_vm::uapi::Bind, gmem_vm::ioctl::bind),
+        (uapi::UNBIND, IOW, gmem_vm::uapi::Unbind, gmem_vm::ioctl::unbind),
+        (uapi::QUEUE_CREATE, IOWR, uapi::QueueCreate, client::queue_create),
+        (uapi::QUEUE_DESTROY, IOW, uapi::QueueDestroy, client::queue_destroy),
+        (uapi::SUBMIT, IOW, uapi::Submit, client::submit),
+        (uapi::JOB_STATUS, IOWR, uapi::JobStatus, client::job_status),
+        (uapi::QUERY, IOWR, uapi::Query, client::query),
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Driver for the NPU, gmem_vm's reference hardware (Documentation/accel/npu).
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`driver`] | the device as a whole; what gmem_vm and DRM are told: begin here |
+//! | [`pci`] | probe and remove; all `unsafe` of the driver |
+//! | [`page_table`] [`pte`] | the hardware's page table |
+//! | [`hw`] [`regs`] | registers, local memory, TLB invalidation |
+//! | [`hw_queue`] [`irq`] [`workers`] | hardware queues, their completion and their watchdog |
+//! | [`copy`] | the copy queue |
+//! | [`client`] [`queue`] [`job`] [`uapi`] | queues and jobs as userspace sees them |
+//!
+//! # Locking
+//!
+//! From the outside in; memory is never allocated under those marked *, which are taken in the signalling path:
+//!
+//! 1. the VM lock of gmem_vm, then its memory lock
+//! 2. `copy::CopyQueue::submit`
+//! 3. `driver::Hardware::recovery`
+//! 4. `hw_queue::HwQueue::order` *
+//! 5. `hw_queue::HwQueue::inner` *, then `queue::Queue::state` *
+//! 6. `hw::Hw::tlb` *, `hw::Hw::window` *
+
+#![deny(unsafe_code)]
+
+mod client;
+mod copy;
+mod driver;
+mod hw;
+mod hw_queue;
+mod irq;
+mod job;
+mod page_table;
+#[allow(unsafe_code)]
+mod pci;
+mod pte;
+mod queue;
+mod regs;
+mod uapi;
+mod workers;
+
+kernel::module_pci_driver! {
+    type: pci::NpuPci,
+    name: "npu",
+    authors: ["gmem_vm developers"],
+    description: "NPU reference accelerator",
+    license: "Dual MIT/GPL",
+}

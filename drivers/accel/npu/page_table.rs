@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The NPU's page table, as gmem_vm writes it.
+//!
+//! Tables lie in device memory. What has children (levels 3 to 1) is shadowed in host memory; level 0 is not, its
+//! entries are read back where a 64 KiB leaf has to be split.
+//!
+//! Large leaves are made and split without a moment in which an address outside the change is not mapped, by the rules of
+//! Documentation/accel/npu/mmu.rst.
+//!
+//! All under the VM lock; takes the memory lock in prepare and when a flush was waited for.
+
+use crate::{
+    driver::NpuDevice,
+    hw::{
+        Hw,
+        Invalidation, //
+    },
+    pte::{
+        Attrs,
+        Pte,
+        PAGE_SIZES, //
+    },
+};
+use gmem_vm::{
+    Basis,
+    MapRun,
+    MemoryBlock,
+    PendingFlush,
+    VaRange, //
+};
+use kernel::{
+    prelude::*,
+    sizes::{
+        SZ_2M,
+        SZ_4K,
+        SZ_64K, //
+    },
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+const PAGE: u64 = SZ_4K as u64;
+const BIG: u64 = SZ_64K as u64;
+const HUGE: u64 = SZ_2M as u64;
+const ENTRIES: usize = 512;
+/// Entries of a 64 KiB leaf.
+const GROUP: usize = 16;
+/// Level of the root table.
+const ROOT_LEVEL: u32 = 3;
+
+/// Bytes that an entry of a table of this level covers.
+const fn coverage(level: u32) -> u64 {
+    PAGE << (9 * level)
+}
+
+/// Index of the entry for an address in a table of this level.
+const fn index(va: u64, level: u32) -> usize {
+    (va >> (12 + 9 * level)) as usize % ENTRIES
+}
+
+/// What a table above level 0 has in one entry.
+enum Slot {
+    Empty,
+    Leaf(Pte),
+    Table(KBox<Table>),
+}
+
+/// A table, in device memory, with its shadow.
+pub(crate) struct Table {
+    block: MemoryBlock,
+    /// Entries that are valid.
+    used: usize,
+    /// One for each entry, none at level 0.
+    slots: KVVec<Slot>,
+    /// Links tables that are no longer reachable.
+    next: Option<KBox<Table>>,
+}
+
+impl Table {
+    /// Allocates a table, all entries invalid.
+    fn new(device: &NpuDevice, level: u32) -> Result<KBox<Self>> {
+        let memory = device.memory().ok_or(ENOSPC)?;
+        // Where the CPU can reach it directly, if there is room.
+        let block = memory
+            .alloc(PAGE, true)
+            .or_else(|_| memory.alloc(PAGE, false))?;
+        let mut slots = KVVec::new();
+        if level > 0 {
+            slots.reserve(ENTRIES, GFP_KERNEL)?;
+            for _ in 0..ENTRIES {
+                slots.push(Slot::Empty, GFP_KERNEL)?;
+            }
+        }
+        let table = KBox::new(
+            Self {
+                block,
+                used: 0,
+                slots,
+                next: None,
+            },
+            GFP_KERNEL,
+        )?;
+        let hw = device.hardware().hw();
+        for entry in 0..ENTRIES {
+            table.write(hw, entry, Pte::INVALID);
+        }
+        Ok(table)
+    }
+
+    fn local(&self) -> u64 {
+        self.block.runs().next().map_or(0, |(local, _)| local)
+    }
+
+    fn write(&self, hw: &Hw, entry: usize, pte: Pte) {
+        hw.write64(self.local() + 8 * entry as u64, pte.raw());
+    }
+
+    fn read(&self, hw: &Hw, entry: usize) -> Pte {
+        Pte::from_raw(hw.read64(self.local() + 8 * entry as u64))
+    }
+}
+
+/// Tables that are no longer reachable, and wait for the flush.
+#[derive(Default)]
+struct Retired(Option<KBox<Table>>);
+
+impl Retired {
+    fn push(&mut self, mut table: KBox<Table>) {
+        table.next = self.0.take();
+        self.0 = Some(table);
+    }
+}
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        // One by one: a chain dropped as a whole would recurse.
+        while let Some(mut table) = self.0.take() {
+            self.0 = table.next.take();
+        }
+    }
+}
+
+/// Tables set aside for commits, and those that commits made unreachable.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    /// Level 0.
+    leaf_tables: KVec<KBox<Table>>,
+    /// Levels 1 and 2.
+    directories: KVec<KBox<Table>>,
+    /// Which tables were set aside, sorted: level in the low bits of the address they cover.
+    keys: KVec<u64>,
+    retired: Retired,
+}
+
+impl Prepared {
+    /// Sets aside the table of this level that covers an address, unless that was done before.
+    fn reserve(&mut self, device: &NpuDevice, va: u64, level: u32, basis: Basis) -> Result {
+        let key = (va & !(coverage(level + 1) - 1)) | u64::from(level);
+        if basis == Basis::Current {
+            match self.keys.binary_search(&key) {
+                Ok(_) => return Ok(()),
+                Err(at) => self.keys.insert_at(at, key)?,
+            }
+        }
+        let table = Table::new(device, level)?;
+        if level == 0 {
+            self.leaf_tables.push(table, GFP_KERNEL)?;
+        } else {
+            self.directories.push(table, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, level: u32) -> Option<KBox<Table>> {
+        if level == 0 {
+            self.leaf_tables.pop()
+        } else {
+            self.directories.pop()
+        }
+    }
+}
+
+/// Insertion into the middle of a vector, which `KVec` lacks.
+trait InsertAt {
+    fn insert_at(&mut self, at: usize, value: u64) -> Result;
+}
+
+impl InsertAt for KVec<u64> {
+    fn insert_at(&mut self, at: usize, value: u64) -> Result {
+        self.push(value, GFP_KERNEL)?;
+        self[at..].rotate_right(1);
+        Ok(())
+    }
+}
+
+/// The page table of a VM.
+pub(crate) struct PageTable {
+    device: ARef<NpuDevice>,
+    root: KBox<Table>,
+}
+
+/// An invalidation under way, with the tables to free when it is done.
+pub(crate) struct Flush {
+    hw: Arc<Hw>,
+    invalidation: Invalidation,
+    _retired: Retired,
+}
+
+impl PendingFlush for Flush {
+    fn wait(self) -> Result {
+        self.hw.finish_invalidate(self.invalidation)
+    }
+}
+
+impl PageTable {
+    pub(crate) fn new(device: &NpuDevice) -> Result<Self> {
+        Ok(Self {
+            device: device.into(),
+            root: Table::new(device, ROOT_LEVEL)?,
+        })
+    }
+
+    /// The level-1 table that covers an address, and what its entry for the address has.
+    fn find(&self, va: u64) -> (u32, &Slot) {
+        let mut table = &self.root;
+        let mut level = ROOT_LEVEL;
+        loop {
+            match &table.slots[index(va, level)] {
+                Slot::Table(child) if level > 1 => {
+                    table = child;
+                    level -= 1;
+                }
+                slot => return (level, slot),
+            }
+        }
+    }
+
+    /// Sets aside all tables that a 4 KiB leaf at an address (`leaf` false: a 2 MiB leaf) can lack.
+    fn reserve(&self, prepared: &mut Prepared, va: u64, small: bool, basis: Basis) -> Result {
+        let (level, slot) = match basis {
+            Basis::Current => self.find(va),
+            Basis::Unknown => (ROOT_LEVEL, &Slot::Empty),
+        };
+        // The entry found is in a table of `level`, so tables are missing from the level below on; down to level 1,
+        // and for small leaves to 0.
+        for missing in (1..level).rev() {
+            prepared.reserve(&self.device, va, missing, basis)?;
+        }
+        if small && !(level == 1 && matches!(slot, Slot::Table(_))) {
+            prepared.reserve(&self.device, va, 0, basis)?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts of the 2 MiB blocks that a range touches.
+fn blocks(range: VaRange) -> impl Iterator<Item = VaRange> {
+    let mut at = range.start();
+    core::iter::from_fn(move || {
+        let end = (at | (HUGE - 1)).saturating_add(1).min(range.end());
+        let block = VaRange::from_bounds(at, end)?;
+        at = end;
+        Some(block)
+    })
+}
+
+/// A commit: everything it needs, under names.
+struct Commit<'a> {
+    hw: &'a Hw,
+    prepared: &'a mut Prepared,
+}
+
+impl Commit<'_> {
+    /// The level-1 table for an address, making it and those above it if they are missing.
+    fn directory<'t>(&mut self, root: &'t mut KBox<Table>, va: u64) -> Option<&'t mut KBox<Table>> {
+        let mut table = root;
+        for level in (2..=ROOT_LEVEL).rev() {
+            let entry = index(va, level);
+            if !matches!(table.slots[entry], Slot::Table(_)) {
+                let Some(child) = self.prepared.take(level - 1) else {
+                    pr_err!("npu: a table was not prepared\n");
+                    return None;
+                };
+                table.write(self.hw, entry, Pte::table(child.local()));
+                table.used += 1;
+                table.slots[entry] = Slot::Table(child);
+            }
+            let Slot::Table(child) = &mut table.slots[entry] else {
+                return None;
+            };
+            table = child;
+        }
+        Some(table)
+    }
+
+    /// Puts something else into an entry of a level-1 table, by one write; a table that was there is retired.
+    fn replace(&mut self, directory: &mut Table, entry: usize, slot: Slot) {
+        let pte = match &slot {
+            Slot::Empty => Pte::INVALID,
+            Slot::Leaf(pte) => *pte,
+            Slot::Table(table) => Pte::table(table.local()),
+        };
+        directory.write(self.hw, entry, pte);
+        let was = !matches!(directory.slots[entry], Slot::Empty);
+        let is = !matches!(slot, Slot::Empty);
+        directory.used = directory.used + usize::from(is) - usize::from(was);
+        if let Slot::Table(old) = core::mem::replace(&mut directory.slots[entry], slot) {
+            self.prepared.retired.push(old);
+        }
+    }
+
+    /// The level-0 table in an entry of a level-1 table, made if missing; a 2 MiB leaf there is split.
+    fn leaf_table<'t>(&mut self, directory: &'t mut Table, entry: usize) -> Option<&'t mut Table> {
+        if !matches!(directory.slots[entry], Slot::Table(_)) {
+            let Some(mut table) = self.prepared.take(0) else {
+                pr_err!("npu: a table was not prepared\n");
+                return None;
+            };
+            if let Slot::Leaf(pte) = directory.slots[entry] {
+                // Nothing points to the new table yet, so the order of its writes does not matter.
+                for i in 0..ENTRIES {
+                    table.write(self.hw, i, pte.advance(PAGE * i as u64).with_cont(true));
+                }
+                table.used = ENTRIES;
+            }
+            self.replace(directory, entry, Slot::Table(table));
+        }
+        match &mut directory.slots[entry] {
+            Slot::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// Splits the 64 KiB leaf that an entry of a level-0 table belongs to, if it does.
+    fn split_group(&mut self, table: &Table, entry: usize) {
+        let first = entry - entry % GROUP;
+        if table.used != 0 && table.read(self.hw, first).is_cont() {
+            for i in first..first + GROUP {
+                let pte = table.read(self.hw, i);
+                table.write(self.hw, i, pte.with_cont(false));
+            }
+        }
+    }
+
+    fn set(&mut self, table: &mut Table, entry: usize, pte: Pte) {
+        // Reading device memory is slow, and pointless where there is nothing.
+        let was = table.used != 0 && table.read(self.hw, entry).is_valid();
+        table.write(self.hw, entry, pte);
+        table.used = table.used + usize::from(pte.is_valid()) - usize::from(was);
+    }
+
+    /// Unmaps part of a 2 MiB block.
+    fn clear(&mut self, table: &mut Table, range: VaRange) {
+        let first = index(range.start(), 0);
+        let last = index(range.end() - 1, 0);
+        for edge in [first, last + 1] {
+            // A group that lies wholly inside needs splitting too: its entries go one by one.
+            if edge % GROUP != 0 {
+                self.split_group(table, edge);
+            }
+        }
+        for entry in first..=last {
+            if entry % GROUP == 0 {
+                self.split_group(table, entry);
+            }
+            self.set(table, entry, Pte::INVALID);
+        }
+    }
+}
+
+impl Table {
+    /// Retires the empty tables below this one, of `level`, on the way to the addresses of a range; returns whether this one
+    /// is empty then.
+    fn prune(&mut self, hw: &Hw, retired: &mut Retired, level: u32, range: VaRange) -> bool {
+        if level == 0 {
+            return self.used == 0;
+        }
+        for entry in index(range.start(), level)..=index(range.end() - 1, level) {
+            let Slot::Table(child) = &mut self.slots[entry] else {
+                continue;
+            };
+            // The part of the range that lies in this entry's table.
+            let span = coverage(level);
+            let base = (range.start() & !(coverage(level + 1) - 1)) + span * entry as u64;
+            let part = VaRange::new(base, span)
+                .ok()
+                .and_then(|covered| covered.intersect(&range));
+            if part.is_some_and(|part| child.prune(hw, retired, level - 1, part)) {
+                self.write(hw, entry, Pte::INVALID);
+                self.used -= 1;
+                if let Slot::Table(child) = core::mem::replace(&mut self.slots[entry], Slot::Empty) {
+                    retired.push(child);
+                }
+            }
+        }
+        self.used == 0
+    }
+}
+
+impl gmem_vm::PageTable for PageTable {
+    type Attrs = Attrs;
+    type Prepared = Prepared;
+    type Flush = Flush;
+    /// Local address of the root table.
+    type Root = u64;
+
+    fn root(&self) -> u64 {
+        self.root.local()
+    }
+
+    fn prepare_map(&self, prepared: &mut Prepared, run: &MapRun<Attrs>, basis: Basis) -> Result {
+        for block in blocks(run.range) {
+            let location = run.location.advance(block.start() - run.range.start());
+            let huge = block.size() == HUGE && location.address() % HUGE == 0;
+            self.reserve(prepared, block.start(), !huge, basis)?;
+        }
+        Ok(())
+    }
+
+    fn prepare_unmap(&self, prepared: &mut Prepared, range: VaRange, basis: Basis) -> Result {
+        let mut ends = [Some(range.start()), Some(range.end())];
+        if (range.start() ^ (range.end() - 1)) & !(HUGE - 1) == 0 {
+            // Both ends in one block: a split there serves both.
+            ends[1] = None;
+            if range.is_aligned(HUGE) {
+                ends[0] = None;
+            }
+        }
+        for va in ends.into_iter().flatten().filter(|va| va % HUGE != 0 || range.size() < HUGE) {
+            let splits = match basis {
+                Basis::Unknown => true,
+                Basis::Current => matches!(self.find(va.min(range.end() - 1)), (1, Slot::Leaf(_))),
+            };
+            if splits {
+                prepared.reserve(&self.device, va.min(range.end() - 1), 0, basis)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, prepared: &mut Prepared, run: &MapRun<Attrs>) {
+        let npu = self.device.hardware();
+        let mut commit = Commit {
+            hw: npu.hw(),
+            prepared,
+        };
+        for leaf in run.leaves(PAGE_SIZES) {
+            let Some(directory) = commit.directory(&mut self.root, leaf.va) else {
+                return;
+            };
+            let pte = Pte::leaf(leaf.location, run.access, run.attrs);
+            let entry = index(leaf.va, 1);
+            if leaf.size == HUGE {
+                commit.replace(directory, entry, Slot::Leaf(pte));
+                continue;
+            }
+            let Some(table) = commit.leaf_table(directory, entry) else {
+                return;
+            };
+            let first = index(leaf.va, 0);
+            commit.split_group(table, first);
+            let pages = (leaf.size / PAGE) as usize;
+            for i in 0..pages {
+                commit.set(table, first + i, pte.advance(PAGE * i as u64));
+            }
+            if leaf.size == BIG {
+                // Only once all sixteen are there: a walk that meets one of them checks the others.
+                for i in 0..pages {
+                    let pte = table.read(commit.hw, first + i);
+                    table.write(commit.hw, first + i, pte.with_cont(true));
+                }
+            }
+        }
+    }
+
+    fn unmap(&mut self, prepared: &mut Prepared, range: VaRange) {
+        let npu = self.device.hardware();
+        let mut commit = Commit {
+            hw: npu.hw(),
+            prepared,
+        };
+        unmap(&mut commit, &mut self.root, ROOT_LEVEL, range);
+    }
+
+    fn flush(&mut self, prepared: Prepared, range: VaRange) -> Flush {
+        let npu = self.device.hardware();
+        let mut retired = prepared.retired;
+        self.root.prune(npu.hw(), &mut retired, ROOT_LEVEL, range);
+        // Where a large leaf was split the whole of it has to go.
+        let invalidation = npu
+            .hw()
+            .start_invalidate(self.root.local(), range.align_outward(HUGE));
+        Flush {
+            hw: npu.hw_arc(),
+            invalidation,
+            _retired: retired,
+        }
+    }
+}
+
+/// Unmaps a range that lies in a table of `level`.
+fn unmap(commit: &mut Commit<'_>, table: &mut KBox<Table>, level: u32, range: VaRange) {
+    let span = coverage(level);
+    let mut at = range.start();
+    while let Some(rest) = VaRange::from_bounds(at, range.end()) {
+        let end = (at | (span - 1)).saturating_add(1).min(rest.end());
+        let entry = index(at, level);
+        if let Some(part) = VaRange::from_bounds(at, end) {
+            let whole = part.size() == span;
+            match &mut table.slots[entry] {
+                Slot::Empty => (),
+                _ if whole && level == 1 => commit.replace(table, entry, Slot::Empty),
+                Slot::Table(child) if level > 1 => unmap(commit, child, level - 1, part),
+                _ => {
+                    if let Some(leaves) = commit.leaf_table(table, entry) {
+                        commit.clear(leaves, part);
+                    }
+                }
+            }
+        }
+        at = end;
+    }
+}

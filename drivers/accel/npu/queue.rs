@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Queues as userspace sees them.
+//!
+//! A [`Queue`] holds its jobs until what they wait for has signalled, and then hands them, in order, to a hardware queue that it
+//! may share with others. Only so many at a time, so that one busy queue does not keep the others waiting.
+//!
+//! Locks: `state`, a spinlock, is a leaf; it is taken in the signalling path.
+
+use crate::{
+    driver::Hardware,
+    hw_queue::{
+        Entry,
+        HwQueue,
+        Outcome, //
+    },
+    job::{
+        Job,
+        JobFence, //
+    },
+    workers::Workers, //
+};
+use gmem_vm::{
+    kapi::dma_fence::{
+        Fence,
+        FenceReservation,
+        SignallingSection,
+        Timeline,
+        Wake, //
+    },
+    sync::Syncs, //
+};
+use kernel::{
+    impl_has_work,
+    new_spinlock,
+    new_work,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::{
+        aref::ARef,
+        Arc,
+        SpinLock, //
+    },
+    workqueue::{
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// Most jobs of one queue that a hardware queue holds.
+const MAX_HANDED: u32 = 4;
+
+/// How the last job that failed did so.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Failure {
+    pub(crate) errno: u32,
+    pub(crate) seqno: u64,
+    pub(crate) reason: u32,
+    pub(crate) detail: u64,
+}
+
+struct State {
+    /// Jobs that were not handed to the hardware queue, by number.
+    pending: RBTree<u64, Arc<Job>>,
+    /// Number of jobs submitted.
+    submitted: u64,
+    /// Number of jobs that have ended.
+    completed: u64,
+    /// Number of jobs the hardware queue holds.
+    handed: u32,
+    last_failure: Failure,
+    closed: bool,
+    /// Jobs that have ended and wait to be freed.
+    retired: Option<Arc<Job>>,
+}
+
+/// A queue.
+#[pin_data]
+pub(crate) struct Queue {
+    hw_queue: Arc<HwQueue>,
+    workers: Arc<Workers>,
+    timeline: Timeline<JobFence>,
+    #[pin]
+    state: SpinLock<State>,
+    #[pin]
+    kick: Work<Queue, 0>,
+    #[pin]
+    free: Work<Queue, 1>,
+}
+
+impl_has_work! {
+    impl HasWork<Self, 0> for Queue { self.kick }
+    impl HasWork<Self, 1> for Queue { self.free }
+}
+
+impl Queue {
+    pub(crate) fn new(hardware: &Hardware) -> Result<Arc<Self>> {
+        let hw_queue = hardware.next_compute_queue()?;
+        let workers = hardware.workers().clone();
+        let queue = Arc::pin_init(
+            try_pin_init!(Self {
+                hw_queue,
+                workers,
+                timeline: Timeline::new(),
+                state <- new_spinlock!(State {
+                    pending: RBTree::new(),
+                    submitted: 0,
+                    completed: 0,
+                    handed: 0,
+                    last_failure: Failure::default(),
+                    closed: false,
+                    retired: None,
+                }, "npu::Queue::state"),
+                kick <- new_work!("npu::Queue::kick"),
+                free <- new_work!("npu::Queue::free"),
+            }),
+            GFP_KERNEL,
+        )?;
+        Ok(queue)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Submits a job; its fence is put where `syncs` says. `ENOENT` if the queue was closed, `ENOMEM`.
+    pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>, syncs: Syncs) -> Result {
+        let reservation = FenceReservation::new(GFP_KERNEL)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let fence: ARef<Fence> = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(ENOENT);
+            }
+            // Under the lock: fences are in the order of jobs.
+            let pending = reservation.publish(&self.timeline);
+            let fence = pending.fence();
+            job.set_fence(pending);
+            state.submitted += 1;
+            let seqno = state.submitted;
+            state.pending.insert(node.into_node(seqno, job));
+            fence
+        };
+        syncs.publish(&fence);
+        self.workers.enqueue::<_, 0>(self.clone());
+        Ok(())
+    }
+
+    /// Hands jobs to the hardware queue as far as they are ready.
+    fn hand_over(&self) {
+        let _signalling = SignallingSection::new();
+        loop {
+            let (job, closed) = {
+                let state = self.state.lock();
+                let Some(cursor) = state.pending.cursor_front() else {
+                    return;
+                };
+                if state.handed >= MAX_HANDED {
+                    return;
+                }
+                (cursor.current().1.clone(), state.closed)
+            };
+            if !closed && !job.is_ready() {
+                return;
+            }
+            let node = {
+                let mut state = self.state.lock();
+                let Some(key) = state.pending.cursor_front().map(|c| *c.current().0) else {
+                    return;
+                };
+                state.handed += 1;
+                state.pending.remove_node(&key)
+            };
+            if let Some(room) = job.take_node() {
+                self.hw_queue.push(room, job.descriptor(), Entry::Job(job));
+            }
+            drop(node);
+        }
+    }
+
+    /// Takes note that a job has ended. In the signalling path.
+    pub(crate) fn finished(&self, outcome: &Outcome) {
+        let mut state = self.state.lock();
+        state.handed -= 1;
+        state.completed += 1;
+        if let Err(e) = outcome.result {
+            state.last_failure = Failure {
+                errno: e.to_errno().unsigned_abs(),
+                seqno: state.completed,
+                reason: outcome.reason,
+                detail: outcome.detail,
+            };
+        }
+    }
+
+    /// Frees a job later, and lets the next one go on.
+    pub(crate) fn retire(self: &Arc<Self>, job: Arc<Job>) {
+        {
+            let mut state = self.state.lock();
+            job.link(state.retired.take());
+            state.retired = Some(job);
+        }
+        self.workers.enqueue::<_, 1>(self.clone());
+        self.workers.enqueue::<_, 0>(self.clone());
+    }
+
+    /// Frees the jobs that have ended. May sleep.
+    pub(crate) fn free_retired(&self) {
+        let mut next = self.state.lock().retired.take();
+        while let Some(job) = next {
+            next = job.unlink();
+        }
+    }
+
+    /// How the last job that failed did so, and how many have ended.
+    pub(crate) fn status(&self) -> (Failure, u64) {
+        let state = self.state.lock();
+        (state.last_failure, state.completed)
+    }
+
+    /// Refuses new jobs and ends those there are, without waiting for it.
+    pub(crate) fn close(self: &Arc<Self>) {
+        self.state.lock().closed = true;
+        self.workers.enqueue::<_, 0>(self.clone());
+        self.hw_queue.check_cancelled();
+    }
+
+    /// Ends all jobs of a device that is gone. The workers were stopped.
+    pub(crate) fn abort(self: &Arc<Self>) {
+        self.state.lock().closed = true;
+        loop {
+            // Each job pushed ends at once, which makes room for the next.
+            self.hand_over();
+            self.hw_queue.pump();
+            if self.state.lock().pending.is_empty() {
+                break;
+            }
+        }
+        self.free_retired();
+    }
+
+    /// Whether a closed queue has no jobs left.
+    pub(crate) fn is_drained(&self) -> bool {
+        let state = self.state.lock();
+        state.closed && state.completed == state.submitted
+    }
+}
+
+impl Wake for Queue {
+    fn wake(this: &Arc<Self>) {
+        this.workers.enqueue::<_, 0>(this.clone());
+    }
+}
+
+impl WorkItem<0> for Queue {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.hand_over();
+    }
+}
+
+impl WorkItem<1> for Queue {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.free_retired();
+    }
+}

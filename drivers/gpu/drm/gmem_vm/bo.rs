@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Buffer objects: the pager of memory that userspace asked for.
+//!
+//! A [`Bo`] is the framework's part of a GEM object. Its memory is there from creation to the last reference, at a fixed
+//! place, and was cleared before anyone could see it; so its [`Object`] never changes, and is read without a lock.
+
+use crate::{
+    device::DeviceRef,
+    driver::{
+        CopyOp,
+        CopySource,
+        Driver, //
+    },
+    kapi::gem::HostPages,
+    memory::MemoryBlock,
+    object::{
+        Extent,
+        Location,
+        Object, //
+    }, //
+};
+use kernel::{
+    device,
+    drm::{
+        self,
+        gem, //
+    },
+    mm::virt::VmaRef,
+    page::PAGE_SHIFT,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        SetOnce, //
+    }, //
+};
+
+/// A GEM object of a driver that embeds gmem_vm.
+pub type BoObject<D> = gem::Object<Bo<D>>;
+
+/// Largest size of a buffer object, in bytes.
+pub const MAX_SIZE: u64 = 1 << 40;
+
+/// Where a buffer object shall be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement {
+    /// In device memory, anywhere.
+    Device,
+    /// In device memory that the CPU can map.
+    DeviceVisible,
+    /// In host memory.
+    Host,
+}
+
+/// What a buffer object consists of.
+enum Backing {
+    Device(MemoryBlock),
+    Host(HostPages),
+}
+
+struct Contents {
+    backing: Backing,
+    object: Object,
+}
+
+/// The framework's part of a GEM object.
+#[pin_data]
+pub struct Bo<D: Driver> {
+    device: DeviceRef<D>,
+    placement: Placement,
+    /// Set once while the object is created, before anyone else has a reference.
+    contents: SetOnce<Contents>,
+}
+
+impl<D: Driver> Bo<D> {
+    /// Creates a buffer object of `size` bytes, all of them zero.
+    ///
+    /// Process context; waits for the device to clear its memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the size is 0, not a multiple of the CPU page size or above [`MAX_SIZE`]; `ENOSPC` if device memory is
+    /// full or absent; `ENOMEM`; `EIO` or `ENODEV` if the device failed to clear its memory.
+    pub fn create(
+        device: &drm::Device<D, drm::Registered>,
+        size: u64,
+        placement: Placement,
+    ) -> Result<ARef<BoObject<D>>>
+    where
+        D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
+    {
+        if size == 0 || size > MAX_SIZE || size % kernel::page::PAGE_SIZE as u64 != 0 {
+            return Err(EINVAL);
+        }
+        // Before the GEM object, which would otherwise be made only to be thrown away.
+        let block = match placement {
+            Placement::Host => None,
+            _ => {
+                let memory = device.memory().ok_or(ENOSPC)?;
+                let block = memory.alloc(size, placement == Placement::DeviceVisible)?;
+                clear(device, &block)?;
+                Some(block)
+            }
+        };
+        let bo = BoObject::<D>::new(device, usize::try_from(size)?, placement)?;
+        let mut object = Object::new();
+        let backing = match block {
+            Some(block) => {
+                let mut offset = 0;
+                for (local, bytes) in block.runs() {
+                    object.push(Extent {
+                        offset,
+                        location: Location::Device(local),
+                        size: bytes,
+                    })?;
+                    offset += bytes;
+                }
+                Backing::Device(block)
+            }
+            None => {
+                let parent: &D::ParentDevice<device::Bound> = device.as_ref();
+                let pages = HostPages::new(&*bo, parent.as_ref())?;
+                for (offset, address, bytes) in pages.runs() {
+                    object.push(Extent {
+                        offset,
+                        location: Location::Host(address),
+                        size: bytes,
+                    })?;
+                }
+                Backing::Host(pages)
+            }
+        };
+        bo.contents.populate(Contents { backing, object });
+        Ok(bo)
+    }
+
+    /// The logical page table.
+    pub fn object(&self) -> &Object {
+        const NOWHERE: &Object = &Object::new();
+        self.contents.as_ref().map_or(NOWHERE, |c| &c.object)
+    }
+
+    /// Where the object is.
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// Whether the CPU can map it.
+    pub fn is_cpu_visible(&self) -> bool {
+        self.placement != Placement::Device
+    }
+
+    /// Gives the CPU the page it faulted on.
+    fn insert_page(&self, fault: &gem::Fault<'_>) -> Result {
+        let contents = self.contents.as_ref().ok_or(EINVAL)?;
+        match &contents.backing {
+            Backing::Host(pages) => pages.insert_page(fault),
+            Backing::Device(_block) => {
+                let offset = (fault.page() as u64) << PAGE_SHIFT;
+                let run = contents.object.runs(offset, 1).next().ok_or(EINVAL)?;
+                let aperture = self.device.aperture().ok_or(EINVAL)?;
+                aperture.insert_page(fault, run.location.address())
+            }
+        }
+    }
+}
+
+/// Clears device memory before a process can see it.
+fn clear<D: Driver>(device: &drm::Device<D>, block: &MemoryBlock) -> Result {
+    let mut batch = KVec::new();
+    for (local, size) in block.runs() {
+        batch.push(
+            CopyOp {
+                source: CopySource::Fill(0),
+                destination: Location::Device(local),
+                size,
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    let fence = D::copy(device, &batch)?;
+    // The driver bounds it; until it has signalled the memory can't be given back.
+    fence.wait(false, None)?;
+    fence.status().unwrap_or(Err(EIO))
+}
+
+impl<D: Driver> gem::DriverObject for Bo<D> {
+    type Driver = D;
+    type Args = Placement;
+
+    const MMAP: bool = true;
+
+    fn new(
+        device: &drm::Device<D>,
+        _size: usize,
+        placement: Placement,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            device: device.into(),
+            placement,
+            contents: SetOnce::new(),
+        })
+    }
+
+    fn mmap(object: &BoObject<D>, _vma: &VmaRef) -> Result {
+        if object.is_cpu_visible() {
+            Ok(())
+        } else {
+            Err(EPERM)
+        }
+    }
+
+    fn fault(
+        object: &BoObject<D>,
+        _device: &drm::Device<D, drm::Registered>,
+        fault: &gem::Fault<'_>,
+    ) -> Result {
+        object.insert_page(fault)
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What a driver tells the framework about its hardware.
+//!
+//! [`Driver`] and [`PageTable`] are all there is to implement. What the hardware can do stands in [`Caps`]; how its
+//! page table is written in [`crate::page_table`].
+//!
+//! # What is still to come, and where it will fit
+//!
+//! - *Mirrors and migration* fill an [`crate::object::Object`] from a process instead of a BO; they reach the
+//!   hardware through the same two traits: [`PageTable::map`] with runs in host memory, and [`Driver::copy`] with
+//!   batches that have both sides. [`PageTable::flush`] is already in two halves, start and wait, as an MMU notifier wants.
+//! - *Device faults*: a driver whose [`Caps::faults`] is [`Faults::Replayable`] hands each fault to the framework from its
+//!   interrupt thread; serving one is prepare and commit of a [`crate::page_table::MapRun`].
+//! - *Eviction* asks the page table for accessed and dirty bits and calls [`Driver::copy`].
+//! - *Asynchronous bind* is the split that exists: [`PageTable::prepare_map`] in the ioctl, [`PageTable::map`] in the
+//!   signalling section, where it cannot allocate because it gets all it needs in its [`PageTable::Prepared`].
+
+use crate::{
+    bo::BoObject,
+    device::Device,
+    file::File,
+    kapi::dma_fence::Fence,
+    object::Location,
+    page_table::PageTable, //
+};
+use kernel::{
+    drm,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// How the hardware meets an access that its page table does not allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Faults {
+    /// It ends the job: all that a job touches must be mapped before it starts.
+    Fatal,
+    /// It reports the access and can repeat it later.
+    Replayable,
+}
+
+/// What the hardware can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// Sizes of the pages it can map: a bit mask, bit n for 2^n bytes. The smallest must be a
+    /// multiple of the CPU's page size.
+    pub page_sizes: u64,
+    /// First device address that may be mapped.
+    pub va_start: u64,
+    /// End of the device's address space, exclusive.
+    pub va_end: u64,
+    /// What happens on a fault.
+    pub faults: Faults,
+}
+
+impl Caps {
+    /// The smallest page, in bytes: the unit of binding.
+    pub const fn granule(&self) -> u64 {
+        1 << self.page_sizes.trailing_zeros()
+    }
+}
+
+/// What a mapping lets the device do. Reading is always allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Access {
+    /// The device may write.
+    pub write: bool,
+    /// The device may fetch commands.
+    pub exec: bool,
+}
+
+/// A driver's own attributes of a mapping (caching, compression, ...), carried from the ioctl to the page
+/// table entry untouched. Mappings merge only if theirs are equal.
+pub trait MapAttrs: Copy + PartialEq + Send + Sync + Unpin + 'static {
+    /// From the `attrs` field of `struct drm_gmem_bind_op`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if a bit is unknown or a value reserved.
+    fn from_uapi(bits: u64) -> Result<Self>;
+}
+
+impl MapAttrs for () {
+    fn from_uapi(bits: u64) -> Result<Self> {
+        if bits == 0 {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+}
+
+/// Where a copy takes its bytes from.
+#[derive(Clone, Copy, Debug)]
+pub enum CopySource {
+    /// These 64 bits, over and over.
+    Fill(u64),
+    /// Memory.
+    At(Location),
+}
+
+/// One contiguous copy of a batch; source and destination do not overlap.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOp {
+    /// Where from.
+    pub source: CopySource,
+    /// Where to.
+    pub destination: Location,
+    /// Bytes, a multiple of the granule ([`Caps::granule`]).
+    pub size: u64,
+}
+
+/// A DRM driver whose device memory and address spaces gmem_vm manages.
+///
+/// The type that implements this is the same that implements [`drm::Driver`]; its data, file and object are the
+/// framework's, and hold the driver's own state inside:
+///
+/// ```ignore
+/// #[vtable]
+/// impl drm::Driver for Npu {
+///     type Data = gmem_vm::Device<Self>;
+///     type File = gmem_vm::File<Self>;
+///     type Object = gmem_vm::BoObject<Self>;
+///     // ...
+/// }
+///
+/// impl gmem_vm::Driver for Npu {
+///     type Hardware = Hardware;
+///     type Client = Client;
+///     type PageTable = page_table::PageTable;
+///     const CAPS: Caps = Caps { page_sizes: SZ_4K | SZ_64K | SZ_2M, va_start: 0, va_end: 1 << 48, faults: Faults::Fatal };
+///     // ...
+/// }
+/// ```
+pub trait Driver:
+    drm::Driver<Data = Device<Self>, File = File<Self>, Object = BoObject<Self>> + Sized + 'static
+{
+    /// The driver's state of one device.
+    type Hardware: Send + Sync;
+
+    /// The driver's state of one open file. Dropped before the file's VMs: it ends the file's jobs.
+    type Client: Send + Sync;
+
+    /// The hardware's page table.
+    type PageTable: PageTable;
+
+    /// What the hardware can do.
+    const CAPS: Caps;
+
+    /// Makes the driver's state of a newly opened file.
+    fn open(device: &drm::Device<Self>) -> impl PinInit<Self::Client, Error>;
+
+    /// Makes an empty page table.
+    ///
+    /// Process context, may sleep. `ENOSPC` when device memory is full.
+    fn new_page_table(device: &drm::Device<Self>) -> Result<Self::PageTable>;
+
+    /// Whether the device is still there; once it is not, every ioctl gives `ENODEV`. Any context, cheap.
+    fn is_present(_device: &drm::Device<Self>) -> bool {
+        true
+    }
+
+    /// Queues copies on the device's copy engine; the fence signals when all are done, with an error if one failed.
+    ///
+    /// Process context, may sleep and allocate; must make progress without any of the framework's locks.
+    fn copy(device: &drm::Device<Self>, batch: &[CopyOp]) -> Result<ARef<Fence>>;
+}

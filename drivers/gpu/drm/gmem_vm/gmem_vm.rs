@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! gmem_vm: address spaces and memory for DRM/accel drivers.
+//!
+//! A driver embeds this crate, describes its hardware by two traits, and gets device address
+//! spaces, buffer objects in device and host memory, and the ioctls that manage them. Nothing of
+//! core MM is changed.
+//!
+//! # Where to begin
+//!
+//! A driver author reads [`driver`] (what the hardware must offer), [`page_table`] (how its page
+//! table is written) and [`ioctl`] (what userspace calls), in this order.
+//!
+//! | layer | modules | knows |
+//! |---|---|---|
+//! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`file`] [`sync`] | what an author calls |
+//! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] | where every page is |
+//! | kernel API | [`kapi`] | what the kernel crate does not have yet |
+//!
+//! Each uses only those below it. `unsafe` stands in [`kapi`] alone.
+//!
+//! # Locking
+//!
+//! In this order, each optional:
+//!
+//! 1. the VM lock ([`vm::Vm`], a mutex): mappings and page table of one VM;
+//! 2. the memory lock (inside [`memory::Memory`], a mutex): the buddy allocator;
+//! 3. locks of the driver's hardware, which are spinlocks.
+//!
+//! Fences are signalled without any of the first two held. Preparing a bind may allocate; committing
+//! it cannot, which the types of [`page_table`] enforce.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+use kernel::prelude::*;
+
+pub mod bind;
+pub mod bo;
+pub mod device;
+pub mod driver;
+pub mod file;
+pub mod id_map;
+pub mod ioctl;
+#[allow(unsafe_code)]
+pub mod kapi;
+pub mod mapping;
+pub mod memory;
+pub mod object;
+pub mod page_table;
+pub mod range;
+pub mod sync;
+pub mod uapi;
+pub mod vm;
+
+pub use self::{
+    bo::{
+        Bo,
+        BoObject, //
+    },
+    device::{
+        Device,
+        DeviceRef, //
+    },
+    driver::{
+        Access,
+        Caps,
+        CopyOp,
+        CopySource,
+        Driver,
+        Faults,
+        MapAttrs, //
+    },
+    file::File,
+    memory::{
+        Memory,
+        MemoryBlock, //
+    },
+    object::{
+        Extent,
+        Location, //
+    },
+    page_table::{
+        Basis,
+        MapRun,
+        PageTable,
+        PendingFlush, //
+    },
+    range::VaRange,
+    vm::Vm, //
+};
+
+/// The module of the framework itself: a library, it registers nothing.
+struct GmemVm;
+
+impl kernel::Module for GmemVm {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+module! {
+    type: GmemVm,
+    name: "gmem_vm",
+    authors: ["gmem_vm developers"],
+    description: "Address spaces and memory for DRM/accel drivers",
+    license: "Dual MIT/GPL",
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Device-local memory: the kernel's buddy allocator over what the driver gave.
+//!
+//! Owns no contents: whoever hands a block to a process clears it first ([`crate::bo`] does for buffer objects). The
+//! allocator's own mutex is taken inside each call and while a block is dropped, so both need process context.
+
+use kernel::{
+    gpu::buddy::{
+        AllocatedBlocks,
+        GpuBuddy,
+        GpuBuddyAllocFlags,
+        GpuBuddyAllocMode,
+        GpuBuddyParams, //
+    },
+    prelude::*,
+    ptr::Alignment,
+    sizes::SZ_4K, //
+};
+
+/// The local memory of a device.
+pub struct Memory {
+    buddy: GpuBuddy,
+    visible: u64,
+}
+
+impl Memory {
+    /// `size` bytes at local address 0, of which the CPU can map the first `visible`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if a size is not a multiple of 4 KiB, `size` is 0 or less than `visible`; `ENOMEM`.
+    pub fn new(size: u64, visible: u64) -> Result<Self> {
+        if size == 0 || visible > size || (size | visible) % (SZ_4K as u64) != 0 {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            buddy: GpuBuddy::new(GpuBuddyParams {
+                base_offset: 0,
+                size,
+                chunk_size: Alignment::new::<SZ_4K>(),
+            })?,
+            visible,
+        })
+    }
+
+    /// Bytes in all.
+    pub fn size(&self) -> u64 {
+        self.buddy.size()
+    }
+
+    /// Bytes, from local address 0, that the CPU can map.
+    pub fn visible(&self) -> u64 {
+        self.visible
+    }
+
+    /// Bytes free at this moment.
+    pub fn free(&self) -> u64 {
+        self.buddy.avail()
+    }
+
+    /// Allocates `size` bytes, a multiple of 4 KiB, in as few runs as there are; in the visible part if so asked.
+    ///
+    /// The contents are whatever they were.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if there is not that much, `EINVAL` for a bad size, `ENOMEM` for host memory.
+    pub fn alloc(&self, size: u64, visible: bool) -> Result<MemoryBlock> {
+        if size == 0 || size % (SZ_4K as u64) != 0 {
+            return Err(EINVAL);
+        }
+        let limit = if visible { self.visible } else { self.size() };
+        if size > limit {
+            return Err(ENOSPC);
+        }
+        let mode = if visible {
+            GpuBuddyAllocMode::Range(0..self.visible)
+        } else {
+            // Keep the visible part, which is at the bottom, for those who need it.
+            GpuBuddyAllocMode::TopDown
+        };
+        let blocks = KBox::pin_init(
+            self.buddy.alloc_blocks(
+                mode,
+                size,
+                Alignment::new::<SZ_4K>(),
+                GpuBuddyAllocFlags::default(),
+            ),
+            GFP_KERNEL,
+        )?;
+        Ok(MemoryBlock { blocks })
+    }
+}
+
+/// Device memory that was allocated; dropping it frees it.
+pub struct MemoryBlock {
+    blocks: Pin<KBox<AllocatedBlocks>>,
+}
+
+impl MemoryBlock {
+    /// The runs it consists of: local address and bytes.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.blocks.iter().map(|b| (b.offset(), b.size()))
+    }
+}
+
+#[kunit_tests(gmem_vm_memory)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_is_freed_comes_back() -> Result {
+        let memory = Memory::new(4 * MIB, MIB)?;
+        let a = memory.alloc(3 * MIB, false)?;
+        assert_eq!(memory.free(), MIB);
+        assert_eq!(a.runs().map(|r| r.1).sum::<u64>(), 3 * MIB);
+        assert!(memory.alloc(2 * MIB, false).is_err_and(|e| e == ENOSPC));
+        drop(a);
+        assert_eq!(memory.free(), 4 * MIB);
+        Ok(())
+    }
+
+    #[test]
+    fn the_visible_part_is_kept_for_those_who_need_it() -> Result {
+        let memory = Memory::new(4 * MIB, MIB)?;
+        let hidden = memory.alloc(2 * MIB, false)?;
+        assert!(hidden.runs().all(|(at, _)| at >= MIB));
+        let seen = memory.alloc(MIB, true)?;
+        assert!(seen.runs().all(|(at, size)| at + size <= MIB));
+        assert!(memory.alloc(0x1000, true).is_err_and(|e| e == ENOSPC));
+        assert!(memory.alloc(2 * MIB, true).is_err_and(|e| e == ENOSPC));
+        Ok(())
+    }
+
+    #[test]
+    fn bad_sizes_are_refused() -> Result {
+        assert!(Memory::new(0, 0).is_err());
+        assert!(Memory::new(MIB, 2 * MIB).is_err());
+        let memory = Memory::new(MIB, 0)?;
+        assert!(memory.alloc(0, false).is_err_and(|e| e == EINVAL));
+        assert!(memory.alloc(100, false).is_err_and(|e| e == EINVAL));
+        assert!(memory.alloc(u64::MAX & !0xfff, false).is_err_and(|e| e == ENOSPC));
+        Ok(())
+    }
+}

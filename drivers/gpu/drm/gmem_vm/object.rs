@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The generic vm_object: what can be mapped.
+//!
+//! An [`Object`] holds the *logical page table*: for every offset, where the data is, as extents of
+//! what is contiguous, never as an array of pages. What fills it is its *pager*: so far the buffer
+//! object ([`crate::bo`]); the mirror of a process, the user pointer, the imported dma-buf and the
+//! sparse object fill the same extents. An offset without an extent is nowhere.
+//!
+//! Takes no locks: whoever owns an object says under which lock its extents may change. Those of a
+//! buffer object are fixed once it has been created.
+
+use crate::range::VaRange;
+use kernel::prelude::*;
+
+/// Where a run of bytes is, as the device addresses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Location {
+    /// In this device's memory, at this local address in bytes.
+    Device(u64),
+    /// In host memory, at this DMA address.
+    Host(u64),
+}
+
+impl Location {
+    /// The address, whichever memory it is in.
+    pub const fn address(self) -> u64 {
+        match self {
+            Self::Device(a) | Self::Host(a) => a,
+        }
+    }
+
+    /// The place `bytes` further on in the same run.
+    pub const fn advance(self, bytes: u64) -> Self {
+        match self {
+            Self::Device(a) => Self::Device(a + bytes),
+            Self::Host(a) => Self::Host(a + bytes),
+        }
+    }
+}
+
+/// A run of an object that is contiguous where it lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// Offset into the object, in bytes.
+    pub offset: u64,
+    /// Where the first byte is.
+    pub location: Location,
+    /// Bytes, not zero.
+    pub size: u64,
+}
+
+/// The logical page table of something that can be mapped.
+///
+/// # Invariants
+///
+/// Extents are sorted by offset and do not overlap; neighbours that continue each other, in the
+/// object and where they lie, are one extent.
+#[derive(Default)]
+pub struct Object {
+    extents: KVVec<Extent>,
+}
+
+impl Object {
+    /// An object all of which is nowhere.
+    pub const fn new() -> Self {
+        Self {
+            extents: KVVec::new(),
+        }
+    }
+
+    /// Adds a run behind all others, merging it with the last if it continues that one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` if the run is empty or begins before the end of the last one.
+    pub fn push(&mut self, extent: Extent) -> Result {
+        if extent.size == 0 {
+            return Err(EINVAL);
+        }
+        if let Some(last) = self.extents.last_mut() {
+            let end = last.offset + last.size;
+            if extent.offset < end {
+                return Err(EINVAL);
+            }
+            if extent.offset == end && last.location.advance(last.size) == extent.location {
+                // INVARIANT: The last extent grows by the run that continues it.
+                last.size += extent.size;
+                return Ok(());
+            }
+        }
+        // INVARIANT: Behind the last extent and not its continuation.
+        self.extents.push(extent, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// All extents, in order.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// The extents of `size` bytes from `offset`, cut at both ends, in order.
+    pub fn runs(&self, offset: u64, size: u64) -> impl Iterator<Item = Extent> + '_ {
+        let wanted = VaRange::from_bounds(offset, offset.saturating_add(size));
+        let first = self
+            .extents
+            .partition_point(|e| e.offset + e.size <= offset);
+        self.extents[first..].iter().map_while(move |e| {
+            let have = VaRange::from_bounds(e.offset, e.offset + e.size)?;
+            let cut = have.intersect(&wanted?)?;
+            Some(Extent {
+                offset: cut.start(),
+                location: e.location.advance(cut.start() - e.offset),
+                size: cut.size(),
+            })
+        })
+    }
+}
+
+#[kunit_tests(gmem_vm_object)]
+mod tests {
+    use super::{
+        Location::{
+            Device,
+            Host, //
+        },
+        *, //
+    };
+
+    fn extent(offset: u64, location: Location, size: u64) -> Extent {
+        Extent {
+            offset,
+            location,
+            size,
+        }
+    }
+
+    #[test]
+    fn neighbours_merge_only_if_contiguous() -> Result {
+        let mut o = Object::new();
+        o.push(extent(0, Device(0x10000), 0x1000))?;
+        o.push(extent(0x1000, Device(0x11000), 0x1000))?;
+        assert_eq!(o.extents().len(), 1);
+        // The same address in other memory, a gap in the address, a hole in the object.
+        o.push(extent(0x2000, Host(0x12000), 0x1000))?;
+        o.push(extent(0x3000, Host(0x14000), 0x1000))?;
+        o.push(extent(0x5000, Host(0x15000), 0x1000))?;
+        assert_eq!(o.extents().len(), 4);
+        Ok(())
+    }
+
+    #[test]
+    fn disorder_is_refused() -> Result {
+        let mut o = Object::new();
+        o.push(extent(0x1000, Device(0), 0x2000))?;
+        assert!(o.push(extent(0x2000, Device(0), 0x1000)).is_err());
+        assert!(o.push(extent(0, Device(0), 0x1000)).is_err());
+        assert!(o.push(extent(0x3000, Device(0), 0)).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn runs_are_cut() -> Result {
+        let mut o = Object::new();
+        o.push(extent(0, Device(0x10000), 0x4000))?;
+        o.push(extent(0x4000, Host(0x80000), 0x4000))?;
+        let mut runs = o.runs(0x3000, 0x2000);
+        assert_eq!(
+            runs.next(),
+            Some(extent(0x3000, Device(0x13000), 0x1000))
+        );
+        assert_eq!(
+            runs.next(),
+            Some(extent(0x4000, Host(0x80000), 0x1000))
+        );
+        assert_eq!(runs.next(), None);
+        assert_eq!(o.runs(0x8000, 0x1000).count(), 0);
+        assert_eq!(o.runs(0, 0).count(), 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! How the framework writes a device's page table.
+//!
+//! A change has two halves. *Prepare* may allocate, sleep and fail, and changes nothing that the device sees.
+//! *Commit* can do none of the three: it takes all it needs out of the [`PageTable::Prepared`] token that prepare
+//! filled. The token is the only way in, so a commit that wasn't prepared does not compile; and both halves need the page
+//! table itself, which only the VM lock gives out ([`crate::vm::Vm`]).
+//!
+//! ```text
+//!   prepare_map / prepare_unmap  (any number, same order as the commits)
+//!        |  Prepared
+//!   map / unmap                  (infallible; the device may see old and new meanwhile)
+//!        |  Prepared
+//!   flush                        (starts the invalidation) -> Flush
+//!        |
+//!   Flush::wait                  (the device uses the new mappings only; empty tables are freed)
+//! ```
+//!
+//! A partial change of a large page splits it; at no moment may an address outside the changed range fault.
+
+use crate::{
+    driver::{
+        Access,
+        MapAttrs, //
+    },
+    object::Location,
+    range::VaRange, //
+};
+use kernel::prelude::*;
+
+/// A run of device addresses to be mapped to a run of memory, both contiguous.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRun<A> {
+    /// The device addresses, multiples of the granule.
+    pub range: VaRange,
+    /// Where the first byte is; a multiple of the granule.
+    pub location: Location,
+    /// What the device may do.
+    pub access: Access,
+    /// The driver's own attributes.
+    pub attrs: A,
+}
+
+impl<A> MapRun<A> {
+    /// Cuts the run into pages of the sizes in `page_sizes` (a bit mask as in [`crate::driver::Caps`]), each the largest
+    /// that alignment of both sides and the rest of the run allow. Bounds and location must be multiples of the smallest.
+    pub fn leaves(&self, page_sizes: u64) -> Leaves {
+        Leaves {
+            va: self.range.start(),
+            end: self.range.end(),
+            location: self.location,
+            page_sizes,
+        }
+    }
+}
+
+/// One page to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// Device address.
+    pub va: u64,
+    /// Where it is.
+    pub location: Location,
+    /// Bytes, a power of two; `va` and the location's address are multiples of it.
+    pub size: u64,
+}
+
+/// Iterator over the pages of a run; see [`MapRun::leaves`].
+pub struct Leaves {
+    va: u64,
+    end: u64,
+    location: Location,
+    page_sizes: u64,
+}
+
+impl Iterator for Leaves {
+    type Item = Leaf;
+
+    fn next(&mut self) -> Option<Leaf> {
+        if self.va >= self.end {
+            return None;
+        }
+        // A size 2^n fits if n is at most the number of low zero bits both addresses have, and
+        // 2^n at most what is left.
+        let alignment = (self.va | self.location.address()).trailing_zeros().min(63);
+        let largest = alignment.min((self.end - self.va).ilog2());
+        let fitting = self.page_sizes & (u64::MAX >> (63 - largest));
+        let size = if fitting == 0 {
+            // Misaligned input: go on by the granule rather than for ever.
+            1 << self.page_sizes.trailing_zeros().min(62)
+        } else {
+            1 << fitting.ilog2()
+        };
+        let leaf = Leaf {
+            va: self.va,
+            location: self.location,
+            size,
+        };
+        self.va += size;
+        self.location = self.location.advance(size);
+        Some(leaf)
+    }
+}
+
+/// What prepare may assume about the tables that exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Basis {
+    /// The page table as it is now.
+    Current,
+    /// An earlier change of the same batch touches this region: any table there may be missing by then.
+    Unknown,
+}
+
+/// A device page table.
+///
+/// All methods are called in process context with the lock of its VM held. Dropping it frees its tables; by then
+/// nothing is mapped and the flush of the last unmap was waited for.
+pub trait PageTable: Send + Unpin + Sized {
+    /// The driver's own attributes of a mapping.
+    type Attrs: MapAttrs;
+
+    /// All that commits can need; dropping it gives back what was not used.
+    type Prepared: Default + Send;
+
+    /// An invalidation that was started.
+    type Flush: PendingFlush;
+
+    /// What a job needs to know to run in this address space, usually the address of the root table.
+    type Root: Copy + Send + Sync;
+
+    /// The root, fixed for the life of the page table.
+    fn root(&self) -> Self::Root;
+
+    /// Sets aside what a later [`map`](Self::map) of the same run can need. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` for host memory, `ENOSPC` for device memory.
+    fn prepare_map(
+        &self,
+        prepared: &mut Self::Prepared,
+        run: &MapRun<Self::Attrs>,
+        basis: Basis,
+    ) -> Result;
+
+    /// Sets aside what a later [`unmap`](Self::unmap) of the same range can need: tables to split the large pages at its
+    /// ends. May sleep. Errors as [`prepare_map`](Self::prepare_map).
+    fn prepare_unmap(
+        &self,
+        prepared: &mut Self::Prepared,
+        range: VaRange,
+        basis: Basis,
+    ) -> Result;
+
+    /// Maps a run, replacing what was there. Does not allocate, sleep or fail.
+    fn map(&mut self, prepared: &mut Self::Prepared, run: &MapRun<Self::Attrs>);
+
+    /// Unmaps a range, all or part of which may not be mapped. Does not allocate, sleep or fail.
+    fn unmap(&mut self, prepared: &mut Self::Prepared, range: VaRange);
+
+    /// Starts making the device forget what it cached of `range`, which covers all that was committed with this token.
+    /// Does not allocate or sleep.
+    fn flush(&mut self, prepared: Self::Prepared, range: VaRange) -> Self::Flush;
+}
+
+/// An invalidation that was started and not yet waited for.
+#[must_use = "memory may not be reused before the invalidation completed"]
+pub trait PendingFlush: Send {
+    /// Waits until the device uses nothing that was cached before, and has performed all accesses that did; then frees
+    /// the tables that became empty. Bounded. Process context.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the device did not confirm in time, `ENODEV` if it is gone; either way it accesses nothing any more.
+    fn wait(self) -> Result;
+}
+
+#[kunit_tests(gmem_vm_page_table)]
+mod tests {
+    use super::*;
+
+    const SIZES: u64 = 0x1000 | 0x1_0000 | 0x20_0000;
+
+    fn run(va: u64, address: u64, size: u64) -> Result<MapRun<()>> {
+        Ok(MapRun {
+            range: VaRange::new(va, size)?,
+            location: Location::Device(address),
+            access: Access::default(),
+            attrs: (),
+        })
+    }
+
+    /// Number of leaves of each of the three sizes, checking that they tile the run.
+    fn count(run: &MapRun<()>) -> [u32; 3] {
+        let mut n = [0; 3];
+        let (mut va, mut at) = (run.range.start(), run.location);
+        for leaf in run.leaves(SIZES) {
+            assert_eq!((leaf.va, leaf.location), (va, at));
+            assert_eq!((leaf.va | leaf.location.address()) % leaf.size, 0);
+            va += leaf.size;
+            at = at.advance(leaf.size);
+            n[match leaf.size {
+                0x1000 => 0,
+                0x1_0000 => 1,
+                _ => 2,
+            }] += 1;
+        }
+        assert_eq!(va, run.range.end());
+        n
+    }
+
+    #[test]
+    fn leaves_follow_alignment_of_both_sides() -> Result {
+        assert_eq!(count(&run(0x20_0000, 0x40_0000, 0x20_0000)?), [0, 0, 1]);
+        assert_eq!(count(&run(0x20_0000, 0x41_0000, 0x20_0000)?), [0, 32, 0]);
+        assert_eq!(count(&run(0x20_0000, 0x40_1000, 0x1_0000)?), [16, 0, 0]);
+        assert_eq!(count(&run(0xf000, 0xf000, 0x2_2000)?), [3, 2, 0]);
+        assert_eq!(count(&run(0x1f_f000, 0x1f_f000, 0x20_2000)?), [2, 0, 1]);
+        assert_eq!(count(&run(0, 0, 0x1000)?), [1, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn one_page_size_only() -> Result {
+        let run = run(0, 0, 0x4_0000)?;
+        assert_eq!(run.leaves(0x1_0000).count(), 4);
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The structures of `include/uapi/drm/gmem_vm.h`, where their fields are documented.
+//!
+//! That they have neither padding nor invalid bit patterns is proved by the derives.
+
+#![allow(missing_docs)]
+
+use kernel::prelude::*;
+
+/// See `struct drm_gmem_query_device`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct QueryDevice {
+    pub flags: u32,
+    pub pad: u32,
+    pub page_sizes: u64,
+    pub va_start: u64,
+    pub va_end: u64,
+    pub mem_total: u64,
+    pub mem_visible: u64,
+    pub mem_free: u64,
+    pub caps: u64,
+}
+
+/// `DRM_GMEM_CAP_FAULTS`
+pub const CAP_FAULTS: u64 = 1 << 0;
+
+/// See `struct drm_gmem_vm_create`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct VmCreate {
+    pub flags: u32,
+    pub vm_id: u32,
+}
+
+/// See `struct drm_gmem_vm_destroy`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct VmDestroy {
+    pub vm_id: u32,
+    pub pad: u32,
+}
+
+/// See `struct drm_gmem_bo_create`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct BoCreate {
+    pub size: u64,
+    pub flags: u32,
+    pub handle: u32,
+}
+
+/// `DRM_GMEM_BO_DEVICE`
+pub const BO_DEVICE: u32 = 1 << 0;
+/// `DRM_GMEM_BO_HOST`
+pub const BO_HOST: u32 = 1 << 1;
+/// `DRM_GMEM_BO_CPU_VISIBLE`
+pub const BO_CPU_VISIBLE: u32 = 1 << 2;
+
+/// See `struct drm_gmem_bo_mmap`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct BoMmap {
+    pub handle: u32,
+    pub flags: u32,
+    pub offset: u64,
+}
+
+/// See `struct drm_gmem_bind_op`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct BindOp {
+    pub op: u32,
+    pub flags: u32,
+    pub handle: u32,
+    pub pad: u32,
+    pub va: u64,
+    pub size: u64,
+    pub bo_offset: u64,
+    pub attrs: u64,
+}
+
+/// `DRM_GMEM_BIND_OP_MAP_BO`
+pub const BIND_OP_MAP_BO: u32 = 0;
+/// `DRM_GMEM_BIND_OP_UNMAP`
+pub const BIND_OP_UNMAP: u32 = 1;
+/// `DRM_GMEM_BIND_READONLY`
+pub const BIND_READONLY: u32 = 1 << 0;
+/// `DRM_GMEM_BIND_EXEC`
+pub const BIND_EXEC: u32 = 1 << 1;
+
+/// See `struct drm_gmem_bind`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Bind {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub num_ops: u32,
+    pub pad: u32,
+    pub ops: u64,
+}
+
+/// See `struct drm_gmem_unbind`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Unbind {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub va: u64,
+    pub size: u64,
+}
+
+/// See `struct drm_gmem_sync`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Sync {
+    pub handle: u32,
+    pub flags: u32,
+    pub point: u64,
+}
+
+/// `DRM_GMEM_SYNC_SIGNAL`
+pub const SYNC_SIGNAL: u32 = 1 << 0;
+/// `DRM_GMEM_SYNC_TIMELINE`
+pub const SYNC_TIMELINE: u32 = 1 << 1;
