@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What the NPU driver keeps for an open file: its queues. And the ioctls that are the NPU's own, documented in
-//! `include/uapi/drm/npu_accel.h`.
+//! What the NPU driver keeps for an open file: its queues. And the ioctls that are the NPU's own,
+//! documented in `include/uapi/drm/npu_accel.h`.
 
 use crate::{
     driver::{
@@ -76,7 +76,8 @@ impl Client {
     }
 }
 
-/// What every ioctl checks first: the device is there (`ENODEV`), reserved fields are zero (`EINVAL`).
+/// What every ioctl checks first: the device is there (`ENODEV`), reserved fields are zero
+/// (`EINVAL`).
 fn check(device: &Device, reserved: &[u32]) -> Result {
     if device.hardware().hw().is_gone() {
         Err(ENODEV)

@@ -2,9 +2,11 @@
 
 //! The copy queue: batches of copies with one fence.
 //!
-//! A batch too large for the queue goes in groups; all but the last are waited for, which also bounds what is queued.
+//! A batch too large for the queue goes in groups; all but the last are waited for, which also
+//! bounds what is queued.
 //!
-//! Locks: `submit`, a mutex, keeps batches apart; it is held while a group is waited for and never in the signalling path.
+//! Locks: `submit`, a mutex, keeps batches apart; it is held while a group is waited for and never
+//! in the signalling path.
 
 use crate::hw_queue::{
     Descriptor,
@@ -153,7 +155,11 @@ impl CopyQueue {
         let fence = pending.fence();
         let mut pending = Some(pending);
         let count = descriptors.len();
-        for (i, (node, mut descriptor)) in nodes.into_iter().zip(descriptors.iter().copied()).enumerate() {
+        for (i, (node, mut descriptor)) in nodes
+            .into_iter()
+            .zip(descriptors.iter().copied())
+            .enumerate()
+        {
             let is_last = i + 1 == count;
             if is_last {
                 descriptor.flags |= FLAG_IRQ;

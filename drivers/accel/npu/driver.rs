@@ -83,12 +83,22 @@ impl Hardware {
         let hw = Arc::pin_init(Hw::new(pdev)?, GFP_KERNEL)?;
         let workers = Workers::new()?;
         let queue = |index, depth, timeout| {
-            HwQueue::new(pdev.as_ref(), hw.clone(), workers.clone(), index, depth, timeout)
+            HwQueue::new(
+                pdev.as_ref(),
+                hw.clone(),
+                workers.clone(),
+                index,
+                depth,
+                timeout,
+            )
         };
         let copy = queue(COPY_QUEUE, COPY_DEPTH, copy::TIMEOUT_MS)?;
         let mut compute = KVec::new();
         for i in 0..hw.facts().compute_queues {
-            compute.push(queue(COPY_QUEUE + 1 + i, JOB_DEPTH, JOB_TIMEOUT_MS)?, GFP_KERNEL)?;
+            compute.push(
+                queue(COPY_QUEUE + 1 + i, JOB_DEPTH, JOB_TIMEOUT_MS)?,
+                GFP_KERNEL,
+            )?;
         }
         Arc::pin_init(
             try_pin_init!(Self {
@@ -156,7 +166,8 @@ impl Hardware {
         }
     }
 
-    /// After a programming error: says what it was, and starts the device anew. Jobs that were running end with `EIO`.
+    /// After a programming error: says what it was, and starts the device anew. Jobs that were
+    /// running end with `EIO`.
     pub(crate) fn recover(&self) {
         let _one = self.recovery.lock();
         if !self.hw.probe_presence() {
@@ -179,7 +190,8 @@ impl Hardware {
         }
     }
 
-    /// Ends everything; the driver is being unbound, or the device is gone. Interrupts are off by now.
+    /// Ends everything; the driver is being unbound, or the device is gone. Interrupts are off by
+    /// now.
     pub(crate) fn stop(&self) {
         self.hw.enable(false);
         let stopped = self.hw.reset();
@@ -250,6 +262,14 @@ impl drm::Driver for Npu {
     };
     const FEAT_COMPUTE_ACCEL: bool = true;
     const FEAT_SYNCOBJ: bool = true;
+
+    fn show_fdinfo(
+        file: &drm::File<Self::File>,
+        _device: &drm::Device<Self, drm::Registered>,
+        printer: &drm::Printer,
+    ) {
+        printer.show_memory_stats(file);
+    }
 
     gmem_vm::declare_ioctls! {
         (uapi::QUERY_DEVICE, IOWR, gmem_vm::uapi::QueryDevice, gmem_vm::ioctl::query_device),

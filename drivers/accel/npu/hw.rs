@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The device as registers: bringing it up, local memory as the CPU reaches it, TLB invalidation, and whether the device
-//! is still there.
+//! The device as registers: bringing it up, local memory as the CPU reaches it, TLB invalidation,
+//! and whether the device is still there.
 //!
-//! Every access fails softly once the driver is unbound or the card was pulled: nothing above needs to care.
+//! Every access fails softly once the driver is unbound or the card was pulled: nothing above needs
+//! to care.
 //!
 //! Locks: `tlb` and `window` are leaf spinlocks.
 
@@ -101,7 +102,10 @@ impl Hw {
             return Err(ENODEV);
         }
         let aperture = if facts.aperture_size != 0 {
-            Some(pdev.iomap_region(APERTURE_BAR, c"npu-memory")?.into_devres()?)
+            Some(
+                pdev.iomap_region(APERTURE_BAR, c"npu-memory")?
+                    .into_devres()?,
+            )
         } else {
             None
         };
@@ -173,7 +177,8 @@ impl Hw {
         self.with(|bar| bar.write_reg(CONTROL::zeroed().with_enable(enable)));
     }
 
-    /// Waits until a condition on registers holds. Sleeps. `ENODEV` if the device is gone, `ETIMEDOUT`.
+    /// Waits until a condition on registers holds. Sleeps. `ENODEV` if the device is gone,
+    /// `ETIMEDOUT`.
     pub(crate) fn poll(&self, condition: impl Fn(&Bar<'_, BAR0_SIZE>) -> bool) -> Result {
         let polled = read_poll_timeout(
             || self.with(&condition).ok_or(ENODEV),
@@ -193,7 +198,11 @@ impl Hw {
         if self.is_gone() {
             return;
         }
-        match self.aperture.as_ref().filter(|_| local < self.facts.aperture_size) {
+        match self
+            .aperture
+            .as_ref()
+            .filter(|_| local < self.facts.aperture_size)
+        {
             Some(aperture) => {
                 if let Some(aperture) = aperture.try_access() {
                     let _ = (&*aperture).try_write64(value, local as usize);
@@ -208,7 +217,11 @@ impl Hw {
     /// Reads a 64-bit word of local memory; 0 if the device is gone.
     pub(crate) fn read64(&self, local: u64) -> u64 {
         let mut value = 0;
-        match self.aperture.as_ref().filter(|_| local < self.facts.aperture_size) {
+        match self
+            .aperture
+            .as_ref()
+            .filter(|_| local < self.facts.aperture_size)
+        {
             Some(aperture) => {
                 if let Some(aperture) = aperture.try_access() {
                     value = (&*aperture).try_read64(local as usize).unwrap_or(0);
@@ -274,7 +287,8 @@ impl Hw {
         Some(tlb.done)
     }
 
-    /// Waits for an invalidation. `ENODEV` if the device is gone; `EIO` if it did not answer in time.
+    /// Waits for an invalidation. `ENODEV` if the device is gone; `EIO` if it did not answer in
+    /// time.
     pub(crate) fn finish_invalidate(&self, invalidation: Invalidation) -> Result {
         let Invalidation::Ticket(ticket) = invalidation else {
             return Err(ENODEV);
@@ -334,12 +348,16 @@ impl Hw {
         });
     }
 
-    /// Kills what a queue executes, and lets it go on with the next descriptor when told to. Sleeps.
+    /// Kills what a queue executes, and lets it go on with the next descriptor when told to.
+    /// Sleeps.
     pub(crate) fn kill(&self, queue: usize) -> Result {
         let at = || QUEUE_CONTROL::try_at(queue);
         self.with(|bar| {
             if let Some(at) = at() {
-                bar.write(at, QUEUE_CONTROL::zeroed().with_enable(true).with_kill(true));
+                bar.write(
+                    at,
+                    QUEUE_CONTROL::zeroed().with_enable(true).with_kill(true),
+                );
             }
         });
         self.poll(|bar| at().is_none_or(|at| !bar.read(at).kill()))

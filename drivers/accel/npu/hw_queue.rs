@@ -2,12 +2,13 @@
 
 //! A hardware queue: its ring, what is in it and what waits for it.
 //!
-//! Everything that was given to a queue ends exactly once, and in order: when the device says so, when the watchdog
-//! kills it (it ran too long, or its owner is gone), or when the device goes away. The watchdog also looks for
-//! completions itself, so that a lost interrupt costs time and nothing else.
+//! Everything that was given to a queue ends exactly once, and in order: when the device says so,
+//! when the watchdog kills it (it ran too long, or its owner is gone), or when the device goes
+//! away. The watchdog also looks for completions itself, so that a lost interrupt costs time and
+//! nothing else.
 //!
-//! Locks: `order`, a mutex, serialises completion; `inner`, a spinlock, is taken inside it. Both are taken in the
-//! signalling path: nothing allocates under them.
+//! Locks: `order`, a mutex, serialises completion; `inner`, a spinlock, is taken inside it. Both
+//! are taken in the signalling path: nothing allocates under them.
 
 use crate::{
     copy::CopyPart,
@@ -185,7 +186,8 @@ impl_has_delayed_work! {
 }
 
 impl HwQueue {
-    /// Makes a queue; `start` must follow. With a depth of 1 a kill always hits what it is meant for.
+    /// Makes a queue; `start` must follow. With a depth of 1 a kill always hits what it is meant
+    /// for.
     pub(crate) fn new(
         dev: &device::Device<device::Bound>,
         hw: Arc<Hw>,
@@ -253,7 +255,9 @@ impl HwQueue {
             let mut inner = self.inner.lock();
             let key = inner.next_key;
             inner.next_key += 1;
-            inner.entries.insert(node.into_node(key, (descriptor, entry)));
+            inner
+                .entries
+                .insert(node.into_node(key, (descriptor, entry)));
         }
         self.pump();
     }
@@ -410,7 +414,11 @@ impl WorkItem for HwQueue {
             return;
         };
         if reason == ETIMEDOUT {
-            dev_warn!(this.hw.dev(), "queue {}: killing a job that takes too long\n", this.index);
+            dev_warn!(
+                this.hw.dev(),
+                "queue {}: killing a job that takes too long\n",
+                this.index
+            );
         }
         match this.hw.kill(this.index) {
             Ok(()) => {
@@ -420,7 +428,12 @@ impl WorkItem for HwQueue {
             }
             Err(e) => {
                 // A device that does not even do this is lost.
-                dev_err!(this.hw.dev(), "queue {} can't be killed: {:?}\n", this.index, e);
+                dev_err!(
+                    this.hw.dev(),
+                    "queue {} can't be killed: {:?}\n",
+                    this.index,
+                    e
+                );
                 this.hw.set_gone();
             }
         }

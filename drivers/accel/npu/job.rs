@@ -2,8 +2,8 @@
 
 //! A job: commands to be run in a VM by a queue.
 //!
-//! Whatever happens, its fence is signalled once, in the order of submission. A job is freed outside of the signalling
-//! path, since its VM's last reference may go with it.
+//! Whatever happens, its fence is signalled once, in the order of submission. A job is freed
+//! outside of the signalling path, since its VM's last reference may go with it.
 
 use crate::{
     driver::Npu,
@@ -88,7 +88,10 @@ impl Job {
     ) -> Result<Arc<Self>> {
         let mut waiters = KVec::with_capacity(waits.len(), GFP_KERNEL)?;
         for fence in waits {
-            waiters.push(FenceWaiter::new(fence, queue.clone(), GFP_KERNEL)?, GFP_KERNEL)?;
+            waiters.push(
+                FenceWaiter::new(fence, queue.clone(), GFP_KERNEL)?,
+                GFP_KERNEL,
+            )?;
         }
         let node = Some(EntryNode::new(GFP_KERNEL)?);
         Arc::pin_init(
@@ -117,7 +120,8 @@ impl Job {
         self.parts.lock().fence = Some(fence);
     }
 
-    /// Whether all it waits for has signalled; if not, its queue will be woken when that may have changed.
+    /// Whether all it waits for has signalled; if not, its queue will be woken when that may have
+    /// changed.
     ///
     /// Only the queue's worker calls this.
     pub(crate) fn is_ready(&self) -> bool {

@@ -14,7 +14,8 @@
 //!
 //! # Locking
 //!
-//! From the outside in; memory is never allocated under those marked *, which are taken in the signalling path:
+//! From the outside in; memory is never allocated under those marked *, which are taken in the
+//! signalling path:
 //!
 //! 1. the VM lock of gmem_vm, then its memory lock
 //! 2. `copy::CopyQueue::submit`

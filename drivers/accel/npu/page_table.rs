@@ -2,11 +2,11 @@
 
 //! The NPU's page table, as gmem_vm writes it.
 //!
-//! Tables lie in device memory. What has children (levels 3 to 1) is shadowed in host memory; level 0 is not, its
-//! entries are read back where a 64 KiB leaf has to be split.
+//! Tables lie in device memory. What has children (levels 3 to 1) is shadowed in host memory; level
+//! 0 is not, its entries are read back where a 64 KiB leaf has to be split.
 //!
-//! Large leaves are made and split without a moment in which an address outside the change is not mapped, by the rules of
-//! Documentation/accel/npu/mmu.rst.
+//! Large leaves are made and split without a moment in which an address outside the change is not
+//! mapped, by the rules of Documentation/accel/npu/mmu.rst.
 //!
 //! All under the VM lock; takes the memory lock in prepare and when a flush was waited for.
 
@@ -244,8 +244,8 @@ impl PageTable {
             Basis::Current => self.find(va),
             Basis::Unknown => (ROOT_LEVEL, &Slot::Empty),
         };
-        // The entry found is in a table of `level`, so tables are missing from the level below on; down to level 1,
-        // and for small leaves to 0.
+        // The entry found is in a table of `level`, so tables are missing from the level below on;
+        // down to level 1, and for small leaves to 0.
         for missing in (1..level).rev() {
             prepared.reserve(&self.device, va, missing, basis)?;
         }
@@ -296,7 +296,8 @@ impl Commit<'_> {
         Some(table)
     }
 
-    /// Puts something else into an entry of a level-1 table, by one write; a table that was there is retired.
+    /// Puts something else into an entry of a level-1 table, by one write; a table that was there
+    /// is retired.
     fn replace(&mut self, directory: &mut Table, entry: usize, slot: Slot) {
         let pte = match &slot {
             Slot::Empty => Pte::INVALID,
@@ -312,7 +313,8 @@ impl Commit<'_> {
         }
     }
 
-    /// The level-0 table in an entry of a level-1 table, made if missing; a 2 MiB leaf there is split.
+    /// The level-0 table in an entry of a level-1 table, made if missing; a 2 MiB leaf there is
+    /// split.
     fn leaf_table<'t>(&mut self, directory: &'t mut Table, entry: usize) -> Option<&'t mut Table> {
         if !matches!(directory.slots[entry], Slot::Table(_)) {
             let Some(mut table) = self.prepared.take(0) else {
@@ -372,8 +374,8 @@ impl Commit<'_> {
 }
 
 impl Table {
-    /// Retires the empty tables below this one, of `level`, on the way to the addresses of a range; returns whether this one
-    /// is empty then.
+    /// Retires the empty tables below this one, of `level`, on the way to the addresses of a range;
+    /// returns whether this one is empty then.
     fn prune(&mut self, hw: &Hw, retired: &mut Retired, level: u32, range: VaRange) -> bool {
         if level == 0 {
             return self.used == 0;
@@ -391,7 +393,8 @@ impl Table {
             if part.is_some_and(|part| child.prune(hw, retired, level - 1, part)) {
                 self.write(hw, entry, Pte::INVALID);
                 self.used -= 1;
-                if let Slot::Table(child) = core::mem::replace(&mut self.slots[entry], Slot::Empty) {
+                if let Slot::Table(child) = core::mem::replace(&mut self.slots[entry], Slot::Empty)
+                {
                     retired.push(child);
                 }
             }
@@ -429,7 +432,11 @@ impl gmem_vm::PageTable for PageTable {
                 ends[0] = None;
             }
         }
-        for va in ends.into_iter().flatten().filter(|va| va % HUGE != 0 || range.size() < HUGE) {
+        for va in ends
+            .into_iter()
+            .flatten()
+            .filter(|va| va % HUGE != 0 || range.size() < HUGE)
+        {
             let splits = match basis {
                 Basis::Unknown => true,
                 Basis::Current => matches!(self.find(va.min(range.end() - 1)), (1, Slot::Leaf(_))),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Probe and remove. The one file of the driver with `unsafe`: promises to the driver core that things are dropped, and in
-//! which order.
+//! Probe and remove. The one file of the driver with `unsafe`: promises to the driver core that
+//! things are dropped, and in which order.
 
 use crate::{
     driver::{
@@ -62,10 +62,11 @@ impl<'bound> Interrupts<'bound> {
         let count = u32::try_from(2 + hw_queues(hardware))?;
         let msix = IrqTypes::default().with(IrqType::MsiX);
         let vectors = KBox::new(pdev.alloc_irq_vectors(count, count, msix)?, GFP_KERNEL)?;
-        // SAFETY: What the box points to does not move with the box, and lives until the box is dropped, which in this
-        // struct is after everything that borrows from it; on an early return, `handlers` is dropped before `vectors`,
-        // being declared after it.
-        let borrowed: &'bound IrqVectorRegistration<'bound> = unsafe { &*core::ptr::from_ref(&*vectors) };
+        // SAFETY: What the box points to does not move with the box, and lives until the box is
+        // dropped, which in this struct is after everything that borrows from it; on an early
+        // return, `handlers` is dropped before `vectors`, being declared after it.
+        let borrowed: &'bound IrqVectorRegistration<'bound> =
+            unsafe { &*core::ptr::from_ref(&*vectors) };
         let mut handlers = KVec::new();
         for vector in 0..borrowed.len() {
             // SAFETY: The registration is boxed, stored in the driver's data, and dropped with it.
@@ -100,7 +101,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What lives while the driver is bound. Dropped in this order: no new ioctls, no more interrupts, everything ends.
+/// What lives while the driver is bound. Dropped in this order: no new ioctls, no more interrupts,
+/// everything ends.
 pub(crate) struct Bound<'bound> {
     _registration: drm::Registration<'bound, Npu>,
     _interrupts: Interrupts<'bound>,
@@ -147,7 +149,8 @@ impl pci::Driver for NpuPci {
         let interrupts = Interrupts::new(pdev, &hardware)?;
         hardware.start();
         // SAFETY: Stored in the driver's data, and dropped with it.
-        let registration = unsafe { drm::Registration::new(pdev.as_ref(), drm, Ok::<_, Error>(()), 0)? };
+        let registration =
+            unsafe { drm::Registration::new(pdev.as_ref(), drm, Ok::<_, Error>(()), 0)? };
         Ok(Bound {
             _registration: registration,
             _interrupts: interrupts,

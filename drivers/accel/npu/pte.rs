@@ -127,7 +127,11 @@ mod tests {
         let attrs = Attrs::from_uapi(2 | 3 << 2)?;
         let pte = Pte::leaf(Location::Host(0x8_1234_5000), access, attrs);
         assert_eq!(pte.raw(), 0x3000_0008_1234_509f);
-        let pte = Pte::leaf(Location::Device(0x20_0000), Access::default(), Attrs::default());
+        let pte = Pte::leaf(
+            Location::Device(0x20_0000),
+            Access::default(),
+            Attrs::default(),
+        );
         assert_eq!(pte.raw(), 0x20_0009);
         assert_eq!(pte.with_cont(true).raw(), 0x20_0029);
         assert_eq!(pte.advance(0x1000).raw(), 0x20_1009);

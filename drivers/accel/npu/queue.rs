@@ -2,8 +2,9 @@
 
 //! Queues as userspace sees them.
 //!
-//! A [`Queue`] holds its jobs until what they wait for has signalled, and then hands them, in order, to a hardware queue that it
-//! may share with others. Only so many at a time, so that one busy queue does not keep the others waiting.
+//! A [`Queue`] holds its jobs until what they wait for has signalled, and then hands them, in
+//! order, to a hardware queue that it may share with others. Only so many at a time, so that one
+//! busy queue does not keep the others waiting.
 //!
 //! Locks: `state`, a spinlock, is a leaf; it is taken in the signalling path.
 
@@ -126,7 +127,8 @@ impl Queue {
         self.state.lock().closed
     }
 
-    /// Submits a job; its fence is put where `syncs` says. `ENOENT` if the queue was closed, `ENOMEM`.
+    /// Submits a job; its fence is put where `syncs` says. `ENOENT` if the queue was closed,
+    /// `ENOMEM`.
     pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>, syncs: Syncs) -> Result {
         let reservation = FenceReservation::new(GFP_KERNEL)?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL)?;

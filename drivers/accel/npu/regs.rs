@@ -172,8 +172,8 @@ register! {
     }
 }
 
-/// Reads a 64-bit register. The kernel knows I/O regions to be aligned to 4 bytes only, so that its accessors with a check
-/// at build time don't take one of 8.
+/// Reads a 64-bit register. The kernel knows I/O regions to be aligned to 4 bytes only, so that its
+/// accessors with a check at build time don't take one of 8.
 macro_rules! read_wide {
     ($bar:expr, $register:expr) => {
         ::kernel::io::Io::try_read($bar, $register).map_or(0, u64::from)

@@ -2,7 +2,8 @@
 
 //! The workqueue of a device.
 //!
-//! All deferred work of the driver runs here, so that unbinding can wait for all of it. May be used in any context.
+//! All deferred work of the driver runs here, so that unbinding can wait for all of it. May be used
+//! in any context.
 
 use gmem_vm::kapi::work::{
     DelayedHandle,

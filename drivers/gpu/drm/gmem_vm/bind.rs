@@ -2,9 +2,9 @@
 
 //! Changing the mappings of a VM: all of a batch or none.
 //!
-//! First everything that could fail, for the whole batch; then the changes to mappings and page table, which cannot;
-//! then one flush, whatever the number of operations; then, once the device has confirmed, what was unmapped is let go.
-//! All of it under the VM lock.
+//! First everything that could fail, for the whole batch; then the changes to mappings and page
+//! table, which cannot; then one flush, whatever the number of operations; then, once the device
+//! has confirmed, what was unmapped is let go. All of it under the VM lock.
 
 use crate::{
     bo::BoObject,
@@ -32,8 +32,8 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// One change. Ranges and offsets are multiples of the granule, ranges lie in the address space, and a mapped range lies
-/// in its object: the ioctl has checked all this ([`crate::ioctl::bind`]).
+/// One change. Ranges and offsets are multiples of the granule, ranges lie in the address space,
+/// and a mapped range lies in its object: the ioctl has checked all this ([`crate::ioctl::bind`]).
 pub enum BindOp<D: Driver> {
     /// Map a range of an object, replacing what was there.
     Map(Mapping<ARef<BoObject<D>>, Attrs<D>>),
@@ -78,7 +78,8 @@ impl<D: Driver> Space<D> {
         let largest = 1 << D::CAPS.page_sizes.ilog2();
         let mut prepared = Prepared::<D>::default();
         let mut nodes = Nodes::<D>::default();
-        // Where earlier operations may have taken tables away: only one that covers a largest page as a whole can.
+        // Where earlier operations may have taken tables away: only one that covers a largest page
+        // as a whole can.
         let mut unknown: Option<VaRange> = None;
         for op in ops {
             let range = op.range();
@@ -126,22 +127,20 @@ impl<D: Driver> Space<D> {
 }
 
 impl<D: Driver> Vm<D> {
-    /// Does a batch of changes, in order, all or none. When it returns the device uses the new mappings only.
+    /// Does a batch of changes, in order, all or none. When it returns the device uses the new
+    /// mappings only.
     ///
     /// Process context, may sleep; takes the VM lock.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` (device memory for page tables), `ENOENT` (VM destroyed): nothing was changed. `EIO`: the
-    /// device did not confirm the change, now or at an earlier bind; the VM is unusable.
+    /// `ENOMEM`, `ENOSPC` (device memory for page tables), `ENOENT` (VM destroyed): nothing was
+    /// changed. `EIO`: the device did not confirm the change, now or at an earlier bind; the VM is
+    /// unusable.
     pub fn bind(&self, ops: KVec<BindOp<D>>) -> Result {
         let mut space = self.space.lock();
         space.state.check()?;
-        let Some(hull) = ops
-            .iter()
-            .map(BindOp::range)
-            .reduce(|a, b| a.hull(&b))
-        else {
+        let Some(hull) = ops.iter().map(BindOp::range).reduce(|a, b| a.hull(&b)) else {
             return Ok(());
         };
         let (mut prepared, mut nodes) = space.prepare(&ops)?;

@@ -2,8 +2,9 @@
 
 //! Buffer objects: the pager of memory that userspace asked for.
 //!
-//! A [`Bo`] is the framework's part of a GEM object. Its memory is there from creation to the last reference, at a fixed
-//! place, and was cleared before anyone could see it; so its [`Object`] never changes, and is read without a lock.
+//! A [`Bo`] is the framework's part of a GEM object. Its memory is there from creation to the last
+//! reference, at a fixed place, and was cleared before anyone could see it; so its [`Object`] never
+//! changes, and is read without a lock.
 
 use crate::{
     device::DeviceRef,
@@ -79,8 +80,9 @@ impl<D: Driver> Bo<D> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the size is 0, not a multiple of the CPU page size or above [`MAX_SIZE`]; `ENOSPC` if device memory is
-    /// full or absent; `ENOMEM`; `EIO` or `ENODEV` if the device failed to clear its memory.
+    /// `EINVAL` if the size is 0, not a multiple of the CPU page size or above [`MAX_SIZE`];
+    /// `ENOSPC` if device memory is full or absent; `ENOMEM`; `EIO` or `ENODEV` if the device
+    /// failed to clear its memory.
     pub fn create(
         device: &drm::Device<D, drm::Registered>,
         size: u64,
@@ -200,6 +202,10 @@ impl<D: Driver> gem::DriverObject for Bo<D> {
             placement,
             contents: SetOnce::new(),
         })
+    }
+
+    fn status(_object: &BoObject<D>) -> gem::Status {
+        gem::StatusFlag::Resident.into()
     }
 
     fn mmap(object: &BoObject<D>, _vma: &VmaRef) -> Result {

@@ -2,8 +2,8 @@
 
 //! [`Device`]: one accelerator as the framework sees it.
 //!
-//! Owns the device's memory. It is the data of the driver's `drm::Device`, so it lives as long as anybody holds that, also
-//! after the hardware is gone. Takes no locks.
+//! Owns the device's memory. It is the data of the driver's `drm::Device`, so it lives as long as
+//! anybody holds that, also after the hardware is gone. Takes no locks.
 
 use crate::{
     driver::Driver,
@@ -27,7 +27,8 @@ pub struct Device<D: Driver> {
 }
 
 impl<D: Driver> Device<D> {
-    /// The framework's state for a device with this hardware and memory, to be passed to `drm::UnregisteredDevice::new`.
+    /// The framework's state for a device with this hardware and memory, to be passed to
+    /// `drm::UnregisteredDevice::new`.
     ///
     /// `aperture` is how the CPU reaches the visible part of the memory, from local address 0 on.
     pub fn new(

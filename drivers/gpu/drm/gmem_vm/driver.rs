@@ -2,19 +2,22 @@
 
 //! What a driver tells the framework about its hardware.
 //!
-//! [`Driver`] and [`PageTable`] are all there is to implement. What the hardware can do stands in [`Caps`]; how its
-//! page table is written in [`crate::page_table`].
+//! [`Driver`] and [`PageTable`] are all there is to implement. What the hardware can do stands in
+//! [`Caps`]; how its page table is written in [`crate::page_table`].
 //!
 //! # What is still to come, and where it will fit
 //!
-//! - *Mirrors and migration* fill an [`crate::object::Object`] from a process instead of a BO; they reach the
-//!   hardware through the same two traits: [`PageTable::map`] with runs in host memory, and [`Driver::copy`] with
-//!   batches that have both sides. [`PageTable::flush`] is already in two halves, start and wait, as an MMU notifier wants.
-//! - *Device faults*: a driver whose [`Caps::faults`] is [`Faults::Replayable`] hands each fault to the framework from its
-//!   interrupt thread; serving one is prepare and commit of a [`crate::page_table::MapRun`].
+//! - *Mirrors and migration* fill an [`crate::object::Object`] from a process instead of a BO; they
+//!   reach the hardware through the same two traits: [`PageTable::map`] with runs in host memory,
+//!   and [`Driver::copy`] with batches that have both sides. [`PageTable::flush`] is already in two
+//!   halves, start and wait, as an MMU notifier wants.
+//! - *Device faults*: a driver whose [`Caps::faults`] is [`Faults::Replayable`] hands each fault to
+//!   the framework from its interrupt thread; serving one is prepare and commit of a
+//!   [`crate::page_table::MapRun`].
 //! - *Eviction* asks the page table for accessed and dirty bits and calls [`Driver::copy`].
-//! - *Asynchronous bind* is the split that exists: [`PageTable::prepare_map`] in the ioctl, [`PageTable::map`] in the
-//!   signalling section, where it cannot allocate because it gets all it needs in its [`PageTable::Prepared`].
+//! - *Asynchronous bind* is the split that exists: [`PageTable::prepare_map`] in the ioctl,
+//!   [`PageTable::map`] in the signalling section, where it cannot allocate because it gets all it
+//!   needs in its [`PageTable::Prepared`].
 
 use crate::{
     bo::BoObject,
@@ -69,8 +72,8 @@ pub struct Access {
     pub exec: bool,
 }
 
-/// A driver's own attributes of a mapping (caching, compression, ...), carried from the ioctl to the page
-/// table entry untouched. Mappings merge only if theirs are equal.
+/// A driver's own attributes of a mapping (caching, compression, ...), carried from the ioctl to
+/// the page table entry untouched. Mappings merge only if theirs are equal.
 pub trait MapAttrs: Copy + PartialEq + Send + Sync + Unpin + 'static {
     /// From the `attrs` field of `struct drm_gmem_bind_op`.
     ///
@@ -112,8 +115,8 @@ pub struct CopyOp {
 
 /// A DRM driver whose device memory and address spaces gmem_vm manages.
 ///
-/// The type that implements this is the same that implements [`drm::Driver`]; its data, file and object are the
-/// framework's, and hold the driver's own state inside:
+/// The type that implements this is the same that implements [`drm::Driver`]; its data, file and
+/// object are the framework's, and hold the driver's own state inside:
 ///
 /// ```ignore
 /// #[vtable]
@@ -155,13 +158,16 @@ pub trait Driver:
     /// Process context, may sleep. `ENOSPC` when device memory is full.
     fn new_page_table(device: &drm::Device<Self>) -> Result<Self::PageTable>;
 
-    /// Whether the device is still there; once it is not, every ioctl gives `ENODEV`. Any context, cheap.
+    /// Whether the device is still there; once it is not, every ioctl gives `ENODEV`. Any context,
+    /// cheap.
     fn is_present(_device: &drm::Device<Self>) -> bool {
         true
     }
 
-    /// Queues copies on the device's copy engine; the fence signals when all are done, with an error if one failed.
+    /// Queues copies on the device's copy engine; the fence signals when all are done, with an
+    /// error if one failed.
     ///
-    /// Process context, may sleep and allocate; must make progress without any of the framework's locks.
+    /// Process context, may sleep and allocate; must make progress without any of the framework's
+    /// locks.
     fn copy(device: &drm::Device<Self>, batch: &[CopyOp]) -> Result<ARef<Fence>>;
 }

@@ -27,8 +27,8 @@
 //! 2. the memory lock (inside [`memory::Memory`], a mutex): the buddy allocator;
 //! 3. locks of the driver's hardware, which are spinlocks.
 //!
-//! Fences are signalled without any of the first two held. Preparing a bind may allocate; committing
-//! it cannot, which the types of [`page_table`] enforce.
+//! Fences are signalled without any of the first two held. Preparing a bind may allocate;
+//! committing it cannot, which the types of [`page_table`] enforce.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -12,7 +12,8 @@ use kernel::{
 
 /// A bounded map from small ids to values.
 ///
-/// Ids start at 1, grow, and are reused only after 2^32 - 1 of them, so that a stale id is noticed. Takes no locks.
+/// Ids start at 1, grow, and are reused only after 2^32 - 1 of them, so that a stale id is noticed.
+/// Takes no locks.
 pub struct IdMap<T> {
     map: RBTree<u32, T>,
     len: usize,

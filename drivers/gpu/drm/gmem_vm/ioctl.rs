@@ -62,7 +62,8 @@ fn must_be_zero(fields: &[u64]) -> Result {
     }
 }
 
-/// What every ioctl checks first: the device is there (`ENODEV`), reserved fields are zero (`EINVAL`).
+/// What every ioctl checks first: the device is there (`ENODEV`), reserved fields are zero
+/// (`EINVAL`).
 fn check<D: Driver>(device: &Registered<D>, reserved: &[u64]) -> Result {
     if D::is_present(device) {
         must_be_zero(reserved)
@@ -197,12 +198,7 @@ fn bind_op<D: Driver>(op: &uapi::BindOp, file: &drm::File<File<D>>) -> Result<Bi
             }))
         }
         uapi::BIND_OP_UNMAP => {
-            must_be_zero(&[
-                op.flags.into(),
-                op.handle.into(),
-                op.bo_offset,
-                op.attrs,
-            ])?;
+            must_be_zero(&[op.flags.into(), op.handle.into(), op.bo_offset, op.attrs])?;
             Ok(BindOp::Unmap(va_range::<D>(op.va, op.size)?))
         }
         _ => Err(EINVAL),
@@ -240,7 +236,10 @@ pub fn unbind<D: Driver>(
     check::<D>(device, &[args.flags.into()])?;
     let vm = file.inner().vm(args.vm_id)?;
     let mut ops = KVec::with_capacity(1, GFP_KERNEL)?;
-    ops.push(BindOp::Unmap(va_range::<D>(args.va, args.size)?), GFP_KERNEL)?;
+    ops.push(
+        BindOp::Unmap(va_range::<D>(args.va, args.size)?),
+        GFP_KERNEL,
+    )?;
     vm.bind(ops)?;
     Ok(0)
 }

@@ -2,10 +2,11 @@
 
 //! Which range of a VM is bound to which range of an object.
 //!
-//! [`MappingTree`] is plain bookkeeping: it knows no page table and takes no locks (it lives under the VM lock). Like the
-//! page table it changes in two halves: everything a change can need is set aside in a [`Reservation`] first, and the
-//! change itself cannot fail. What a change removes is not dropped but kept in the reservation, since an object must
-//! outlive the flush of its last mapping.
+//! [`MappingTree`] is plain bookkeeping: it knows no page table and takes no locks (it lives under
+//! the VM lock). Like the page table it changes in two halves: everything a change can need is set
+//! aside in a [`Reservation`] first, and the change itself cannot fail. What a change removes is
+//! not dropped but kept in the reservation, since an object must outlive the flush of its last
+//! mapping.
 
 use crate::{
     driver::Access,
@@ -81,8 +82,8 @@ impl<O, A> Reservation<O, A> {
     }
 
     fn keep(&mut self, object: O) {
-        // Cannot fail: `reserve` counted every mapping that can be removed. Should the count ever be wrong, the
-        // object is leaked rather than freed under a stale translation.
+        // Cannot fail: `reserve` counted every mapping that can be removed. Should the count ever
+        // be wrong, the object is leaked rather than freed under a stale translation.
         if let Err(e) = self.removed.push_within_capacity(object) {
             pr_err!("gmem_vm: removal was not reserved, leaking an object\n");
             core::mem::forget(e.0);
@@ -169,7 +170,8 @@ impl<O: Clone, A: Copy> MappingTree<O, A> {
         self.link(reservation, mapping);
     }
 
-    /// Removes all that lies in `range`; what lies in it only in part keeps the rest. Must have been prepared.
+    /// Removes all that lies in `range`; what lies in it only in part keeps the rest. Must have
+    /// been prepared.
     pub fn remove(&mut self, reservation: &mut Reservation<O, A>, range: &VaRange) {
         while let Some(key) = self.first_overlap(range).map(|m| m.range.start()) {
             let Some(mapping) = self.tree.get_mut(&key) else {
@@ -192,7 +194,10 @@ impl<O: Clone, A: Copy> MappingTree<O, A> {
     fn link(&mut self, reservation: &mut Reservation<O, A>, mapping: Mapping<O, A>) {
         match reservation.nodes.pop() {
             // INVARIANT: Callers emptied the range before.
-            Some(node) => drop(self.tree.insert(node.into_node(mapping.range.start(), mapping))),
+            Some(node) => drop(
+                self.tree
+                    .insert(node.into_node(mapping.range.start(), mapping)),
+            ),
             None => {
                 pr_err!("gmem_vm: mapping was not reserved\n");
                 reservation.keep(mapping.object);
@@ -293,7 +298,8 @@ mod tests {
                 attrs: (),
             })
         };
-        // The second splits the first, the third removes them all: none exists when the batch is prepared.
+        // The second splits the first, the third removes them all: none exists when the batch is
+        // prepared.
         tree.prepare_insert(&mut reservation, &pages(0, 10)?)?;
         tree.prepare_insert(&mut reservation, &pages(4, 2)?)?;
         tree.prepare_remove(&mut reservation, &pages(0, 10)?)?;

@@ -2,8 +2,9 @@
 
 //! Device-local memory: the kernel's buddy allocator over what the driver gave.
 //!
-//! Owns no contents: whoever hands a block to a process clears it first ([`crate::bo`] does for buffer objects). The
-//! allocator's own mutex is taken inside each call and while a block is dropped, so both need process context.
+//! Owns no contents: whoever hands a block to a process clears it first ([`crate::bo`] does for
+//! buffer objects). The allocator's own mutex is taken inside each call and while a block is
+//! dropped, so both need process context.
 
 use kernel::{
     gpu::buddy::{
@@ -59,7 +60,8 @@ impl Memory {
         self.buddy.avail()
     }
 
-    /// Allocates `size` bytes, a multiple of 4 KiB, in as few runs as there are; in the visible part if so asked.
+    /// Allocates `size` bytes, a multiple of 4 KiB, in as few runs as there are; in the visible
+    /// part if so asked.
     ///
     /// The contents are whatever they were.
     ///
@@ -142,7 +144,9 @@ mod tests {
         let memory = Memory::new(MIB, 0)?;
         assert!(memory.alloc(0, false).is_err_and(|e| e == EINVAL));
         assert!(memory.alloc(100, false).is_err_and(|e| e == EINVAL));
-        assert!(memory.alloc(u64::MAX & !0xfff, false).is_err_and(|e| e == ENOSPC));
+        assert!(memory
+            .alloc(u64::MAX & !0xfff, false)
+            .is_err_and(|e| e == ENOSPC));
         Ok(())
     }
 }

@@ -165,14 +165,8 @@ mod tests {
         o.push(extent(0, Device(0x10000), 0x4000))?;
         o.push(extent(0x4000, Host(0x80000), 0x4000))?;
         let mut runs = o.runs(0x3000, 0x2000);
-        assert_eq!(
-            runs.next(),
-            Some(extent(0x3000, Device(0x13000), 0x1000))
-        );
-        assert_eq!(
-            runs.next(),
-            Some(extent(0x4000, Host(0x80000), 0x1000))
-        );
+        assert_eq!(runs.next(), Some(extent(0x3000, Device(0x13000), 0x1000)));
+        assert_eq!(runs.next(), Some(extent(0x4000, Host(0x80000), 0x1000)));
         assert_eq!(runs.next(), None);
         assert_eq!(o.runs(0x8000, 0x1000).count(), 0);
         assert_eq!(o.runs(0, 0).count(), 0);

@@ -87,7 +87,11 @@ impl VaRange {
         // and then it is still above any aligned start that is not itself the last multiple.
         Self {
             start: self.start & !mask,
-            end: self.end.checked_add(mask).map_or(!mask, |e| e & !mask).max(self.end),
+            end: self
+                .end
+                .checked_add(mask)
+                .map_or(!mask, |e| e & !mask)
+                .max(self.end),
         }
     }
 }

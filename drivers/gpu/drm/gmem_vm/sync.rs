@@ -2,7 +2,8 @@
 
 //! What a submission waits for and what it signals: arrays of `struct drm_gmem_sync`.
 //!
-//! Reading the array does all that can fail, so that nothing has to be allocated once the fence is published.
+//! Reading the array does all that can fail, so that nothing has to be allocated once the fence is
+//! published.
 
 use crate::{
     kapi::{
@@ -41,8 +42,9 @@ impl Syncs {
     ///
     /// # Errors
     ///
-    /// `EINVAL` (more than [`MAX_SYNCS`]; an address without entries; an unknown flag; a zero timeline point, a non-zero binary
-    /// one; a wait for what nobody submitted), `ENOENT` (handle), `EFAULT`, `ENOMEM`.
+    /// `EINVAL` (more than [`MAX_SYNCS`]; an address without entries; an unknown flag; a zero
+    /// timeline point, a non-zero binary one; a wait for what nobody submitted), `ENOENT` (handle),
+    /// `EFAULT`, `ENOMEM`.
     pub fn read<F: drm::file::DriverFile>(
         file: &drm::File<F>,
         address: u64,

@@ -2,9 +2,9 @@
 
 //! [`Vm`]: a device address space.
 //!
-//! Owns the mappings and the page table, which always say the same; both change only in [`crate::bind`], under the VM
-//! lock. A job that runs in a VM holds a reference, so that the root table lives; destroying the VM ends its mappings at
-//! once and refuses new ones.
+//! Owns the mappings and the page table, which always say the same; both change only in
+//! [`crate::bind`], under the VM lock. A job that runs in a VM holds a reference, so that the root
+//! table lives; destroying the VM ends its mappings at once and refuses new ones.
 
 use crate::{
     bo::BoObject,
@@ -92,8 +92,8 @@ impl<D: Driver> Vm<D> {
         self.root
     }
 
-    /// Fails if no job may be submitted here any more: `EIO` after a bind that the device did not confirm, `ENOENT` after
-    /// the VM was destroyed.
+    /// Fails if no job may be submitted here any more: `EIO` after a bind that the device did not
+    /// confirm, `ENOENT` after the VM was destroyed.
     pub fn check(&self) -> Result {
         self.space.lock().state.check()
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The part of a device's memory that the CPU sees through a PCI BAR, for mapping it into processes.
+//! The part of a device's memory that the CPU sees through a PCI BAR, for mapping it into
+//! processes.
 
 use kernel::{
     device,
@@ -36,8 +37,9 @@ impl Aperture {
         if size == 0 {
             return Err(EINVAL);
         }
-        // INVARIANT: This is the resource; that it is memory is the caller's word, which is not a matter of soundness:
-        // a wrong one gives processes access to the device, not to the kernel's memory.
+        // INVARIANT: This is the resource; that it is memory is the caller's word, which is not a
+        // matter of soundness: a wrong one gives processes access to the device, not to the
+        // kernel's memory.
         Ok(Self {
             start: pdev.resource_start(bar)?,
             size,
@@ -59,8 +61,8 @@ impl Aperture {
             return Err(EINVAL);
         }
         let pfn = usize::try_from((self.start + local) >> PAGE_SHIFT)?;
-        // SAFETY: By the type invariant the frame is device memory behind a BAR, no memory of the kernel's; and
-        // the core takes mappings down when the device is unplugged.
+        // SAFETY: By the type invariant the frame is device memory behind a BAR, no memory of the
+        // kernel's; and the core takes mappings down when the device is unplugged.
         unsafe { fault.insert_pfn(fault.page(), pfn, Caching::WriteCombine) }
     }
 }

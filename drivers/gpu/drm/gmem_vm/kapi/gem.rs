@@ -369,14 +369,7 @@ impl DmaMapping {
         )
         .inspect_err(|_| {
             // SAFETY: This was just mapped.
-            unsafe {
-                bindings::dma_unmap_page(
-                    dev.as_raw(),
-                    address,
-                    bytes,
-                    DMA_BIDIRECTIONAL,
-                )
-            }
+            unsafe { bindings::dma_unmap_page(dev.as_raw(), address, bytes, DMA_BIDIRECTIONAL) }
         })?;
 
         // SAFETY: The device is valid, and the address is mapped.
@@ -393,14 +386,7 @@ impl DmaMapping {
     unsafe fn unmap_runs(dev: *mut bindings::device, runs: &[DmaRun]) {
         for run in runs {
             // SAFETY: By the requirements of this function.
-            unsafe {
-                bindings::dma_unmap_page(
-                    dev,
-                    run.address,
-                    run.bytes,
-                    DMA_BIDIRECTIONAL,
-                )
-            };
+            unsafe { bindings::dma_unmap_page(dev, run.address, run.bytes, DMA_BIDIRECTIONAL) };
         }
     }
 

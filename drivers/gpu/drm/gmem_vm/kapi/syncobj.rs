@@ -71,9 +71,7 @@ impl SyncObj {
         let mut ptr = core::ptr::null_mut();
 
         // SAFETY: `ptr` is valid for writes; a syncobj can be created without a fence.
-        to_result(unsafe {
-            bindings::drm_syncobj_create(&mut ptr, flags, core::ptr::null_mut())
-        })?;
+        to_result(unsafe { bindings::drm_syncobj_create(&mut ptr, flags, core::ptr::null_mut()) })?;
 
         let ptr = NonNull::new(ptr).ok_or(ENOMEM)?;
 
