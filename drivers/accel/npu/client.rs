@@ -96,13 +96,15 @@ pub(crate) fn queue_create(
 ) -> Result<u32> {
     check(device, &[args.flags])?;
     let queue = Queue::new(device.hardware())?;
+    // Known to the device before anyone can submit to it.
+    device.hardware().add_queue(queue.clone())?;
     let client = file.inner();
-    let id = client.client().queues.lock().map.insert(queue.clone())?;
-    if let Err(e) = device.hardware().add_queue(queue) {
-        client.client().queues.lock().map.remove(id);
-        return Err(e);
+    let id = client.client().queues.lock().map.insert(queue.clone());
+    if id.is_err() {
+        queue.close();
+        device.hardware().forget_drained_queues();
     }
-    args.queue_id = id;
+    args.queue_id = id?;
     Ok(0)
 }
 

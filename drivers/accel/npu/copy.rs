@@ -113,7 +113,7 @@ impl CopyQueue {
 
     /// Queues a batch; see [`gmem_vm::Driver::copy`].
     pub(crate) fn copy(&self, batch: &[CopyOp]) -> Result<ARef<Fence>> {
-        let mut descriptors = KVec::new();
+        let mut descriptors = KVVec::new();
         for op in batch {
             let mut done = 0;
             while done < op.size {

@@ -32,7 +32,9 @@ use kernel::{
         DeviceContext, //
     },
     drm,
+    impl_has_work,
     new_mutex,
+    new_work,
     pci,
     prelude::*,
     sync::{
@@ -43,6 +45,10 @@ use kernel::{
         },
         Arc,
         Mutex, //
+    },
+    workqueue::{
+        Work,
+        WorkItem, //
     }, //
 };
 
@@ -72,9 +78,12 @@ pub(crate) struct Hardware {
     /// Queues that have jobs or can get some.
     #[pin]
     queues: Mutex<KVec<Arc<Queue>>>,
-    /// Only one resets the device at a time.
     #[pin]
-    recovery: Mutex<()>,
+    recovery: Work<Hardware>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Hardware { self.recovery }
 }
 
 impl Hardware {
@@ -108,7 +117,7 @@ impl Hardware {
                 compute,
                 next: Atomic::new(0),
                 queues <- new_mutex!(KVec::new(), "npu::Hardware::queues"),
-                recovery <- new_mutex!((), "npu::Hardware::recovery"),
+                recovery <- new_work!("npu::Hardware::recovery"),
             }),
             GFP_KERNEL,
         )
@@ -159,18 +168,18 @@ impl Hardware {
     }
 
     /// Starts the queues of a device that was reset.
-    pub(crate) fn start(&self) {
+    pub(crate) fn start(self: &Arc<Self>) {
         self.hw.enable(true);
         for queue in self.hw_queues() {
-            queue.start();
+            queue.start(self.clone());
         }
     }
 
-    /// After a programming error: says what it was, and starts the device anew. Jobs that were
-    /// running end with `EIO`.
+    /// After a programming error: says what it was, and starts the device anew. Jobs that were running
+    /// end with `EIO`.
     pub(crate) fn recover(&self) {
-        let _one = self.recovery.lock();
-        if !self.hw.probe_presence() {
+        let maintenance = self.hw.maintain();
+        if !self.hw.probe_presence() || !self.hw.has_error() {
             return;
         }
         self.hw.report_error();
@@ -179,25 +188,25 @@ impl Hardware {
         }
         match self.hw.reset() {
             Ok(()) => self.hw.enable(true),
-            Err(e) => {
-                dev_err!(self.hw.dev(), "reset failed: {:?}\n", e);
-                self.hw.set_gone();
-            }
+            Err(_) => self.hw.fence_off(),
         }
         for queue in self.hw_queues() {
             queue.restart();
+        }
+        drop(maintenance);
+        for queue in self.hw_queues() {
             queue.pump();
         }
     }
 
-    /// Ends everything; the driver is being unbound, or the device is gone. Interrupts are off by
-    /// now.
+    /// Ends everything; the driver is being unbound. Interrupts are off by now.
     pub(crate) fn stop(&self) {
+        let maintenance = self.hw.maintain();
         self.hw.enable(false);
-        let stopped = self.hw.reset();
-        self.hw.set_gone();
+        self.hw.fence_off();
+        drop(maintenance);
         for queue in self.hw_queues() {
-            queue.cancel_watchdog();
+            queue.stop();
         }
         self.workers.stop();
         for queue in self.hw_queues() {
@@ -207,12 +216,18 @@ impl Hardware {
         for queue in &queues {
             queue.abort();
         }
-        if stopped.is_err() {
-            dev_dbg!(self.hw.dev(), "the device could not be stopped\n");
-        }
         for queue in self.hw_queues() {
             queue.release();
         }
+    }
+}
+
+impl WorkItem for Hardware {
+    type Pointer = Arc<Self>;
+
+    /// Recovery from an error whose interrupt was lost.
+    fn run(this: Arc<Self>) {
+        this.recover();
     }
 }
 

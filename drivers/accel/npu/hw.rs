@@ -6,13 +6,17 @@
 //! Every access fails softly once the driver is unbound or the card was pulled: nothing above needs
 //! to care.
 //!
-//! Locks: `tlb` and `window` are leaf spinlocks.
+//! Locks: `tlb` and `window` are leaf spinlocks; `maintenance` is a mutex, outside of those of the
+//! queues.
 
 use crate::{
     pci::APERTURE_BAR,
     regs::*, //
 };
-use gmem_vm::VaRange;
+use gmem_vm::{
+    kapi::pci::BusMaster,
+    VaRange, //
+};
 use kernel::{
     device,
     io::{
@@ -20,6 +24,7 @@ use kernel::{
         register::Array,
         Io, //
     },
+    new_mutex,
     new_spinlock,
     pci::{
         self,
@@ -27,12 +32,15 @@ use kernel::{
         DevresBar, //
     },
     prelude::*,
+    processor::cpu_relax,
     sync::{
         aref::ARef,
         atomic::{
             AtomicFlag,
+            Full,
             Relaxed, //
         },
+        Mutex,
         SpinLock, //
     },
     time::{
@@ -64,6 +72,16 @@ struct Tlb {
     issued: u32,
     /// Last ticket known to be done.
     done: u32,
+    /// The device is being reset, which does all invalidations that are outstanding.
+    resetting: bool,
+}
+
+/// Where the window is.
+struct Window {
+    /// `None`: unknown.
+    base: Option<u64>,
+    /// The device is being reset, which moves it.
+    resetting: bool,
 }
 
 /// The device as registers.
@@ -76,9 +94,13 @@ pub(crate) struct Hw {
     gone: AtomicFlag,
     #[pin]
     tlb: SpinLock<Tlb>,
-    /// Where the window is now.
     #[pin]
-    window: SpinLock<u64>,
+    window: SpinLock<Window>,
+    bus_master: BusMaster,
+    /// Held while the device is being reset and while a queue is killed: both take more than one
+    /// register.
+    #[pin]
+    maintenance: Mutex<()>,
 }
 
 impl Hw {
@@ -111,6 +133,7 @@ impl Hw {
         };
         let bar = bar.into_devres()?;
         let dev: ARef<device::Device> = pdev.as_ref().into();
+        let bus_master = BusMaster::new(pdev);
         Ok(try_pin_init!(Self {
             dev,
             bar,
@@ -118,7 +141,12 @@ impl Hw {
             facts,
             gone: AtomicFlag::new(false),
             tlb <- new_spinlock!(Tlb::default(), "npu::tlb"),
-            window <- new_spinlock!(0, "npu::window"),
+            window <- new_spinlock!(Window {
+                base: None,
+                resetting: false,
+            }, "npu::window"),
+            bus_master,
+            maintenance <- new_mutex!((), "npu::maintenance"),
         }))
     }
 
@@ -144,9 +172,27 @@ impl Hw {
         self.gone.load(Relaxed)
     }
 
-    /// From now on no register is touched any more.
-    pub(crate) fn set_gone(&self) {
-        self.gone.store(true, Relaxed);
+    /// Gives the device up: from now on no register is touched any more, and the device touches no
+    /// memory of the host. Waits until it has stopped, or takes the bus away from it. Sleeps.
+    pub(crate) fn fence_off(&self) {
+        let stopped = self.reset();
+        self.bus_master.clear();
+        if !self.gone.xchg(true, Full) {
+            if let Err(e) = stopped {
+                dev_err!(self.dev, "given up, it does not stop: {:?}\n", e);
+            }
+        }
+    }
+
+    /// Keeps others from resetting the device or killing a queue.
+    pub(crate) fn maintain(&self) -> impl Drop + '_ {
+        self.maintenance.lock()
+    }
+
+    /// Whether a programming error has halted the device.
+    pub(crate) fn has_error(&self) -> bool {
+        self.with(|bar| bool::from(bar.read(STATUS).error()))
+            .unwrap_or(false)
     }
 
     /// Asks the device whether it is there. One that isn't answers all ones.
@@ -154,7 +200,7 @@ impl Hw {
         let present = self
             .with(|bar| u32::from(bar.read(ID).value()) == ID_MAGIC)
             .unwrap_or(false);
-        if !present && !self.gone.xchg(true, kernel::sync::atomic::Full) {
+        if !present && !self.gone.xchg(true, Full) {
             dev_err!(self.dev, "the device is gone\n");
         }
         present
@@ -165,11 +211,20 @@ impl Hw {
         if !self.probe_presence() {
             return Err(ENODEV);
         }
+        self.tlb.lock().resetting = true;
+        self.window.lock().resetting = true;
         self.with(|bar| bar.write_reg(CONTROL::zeroed().with_reset(true)));
-        self.poll(|bar| !bar.read(CONTROL).reset())?;
-        *self.tlb.lock() = Tlb::default();
-        *self.window.lock() = 0;
-        Ok(())
+        let done = self.poll(|bar| !bool::from(bar.read(CONTROL).reset()));
+        let mut window = self.window.lock();
+        window.base = None;
+        window.resetting = false;
+        drop(window);
+        let mut tlb = self.tlb.lock();
+        if done.is_ok() {
+            tlb.done = tlb.issued;
+        }
+        tlb.resetting = false;
+        done
     }
 
     /// Lets the queues run.
@@ -236,11 +291,17 @@ impl Hw {
 
     fn through_window(&self, local: u64, access: impl FnOnce(&Bar<'_, BAR0_SIZE>, usize)) {
         let base = local & !(WINDOW_SIZE - 1);
+        let start: Instant<Monotonic> = Instant::now();
         let mut window = self.window.lock();
+        while window.resetting && start.elapsed() < PATIENCE {
+            drop(window);
+            cpu_relax();
+            window = self.window.lock();
+        }
         self.with(|bar| {
-            if *window != base {
+            if window.base != Some(base) {
                 write_wide!(bar, WINDOW_BASE, base);
-                *window = base;
+                window.base = Some(base);
             }
             access(bar, WINDOW + (local - base) as usize);
         });
@@ -251,6 +312,10 @@ impl Hw {
         let start: Instant<Monotonic> = Instant::now();
         loop {
             let mut tlb = self.tlb.lock();
+            if tlb.resetting {
+                // The reset invalidates; to be waited for like all that was issued before it.
+                return Invalidation::Ticket(tlb.issued);
+            }
             let outstanding = tlb.issued.wrapping_sub(tlb.done) & TICKET_MAX;
             if outstanding < TLB_OUTSTANDING {
                 let ticket = tlb.issued % TICKET_MAX + 1;
@@ -280,33 +345,41 @@ impl Hw {
             return None;
         }
         let mut tlb = self.tlb.lock();
-        // Two readers may come here in the wrong order: only go forward.
-        if is_past(done, tlb.done) {
+        // Two readers may come here in the wrong order, and after a reset the device starts at 0: only
+        // go forward.
+        if !tlb.resetting && is_past(done, tlb.done) {
             tlb.done = done;
         }
         Some(tlb.done)
     }
 
-    /// Waits for an invalidation. `ENODEV` if the device is gone; `EIO` if it did not answer in
-    /// time.
+    /// Whether an invalidation is done. `None` if the device is gone.
+    fn is_invalidated(&self, ticket: u32) -> Option<bool> {
+        let done = self.read_done()?;
+        Some(!self.tlb.lock().resetting && !is_past(ticket, done))
+    }
+
+    /// Waits for an invalidation. `ENODEV` if the device is gone; `EIO` if it did not answer in time,
+    /// and was given up for that: it accesses no memory of the host any more.
     pub(crate) fn finish_invalidate(&self, invalidation: Invalidation) -> Result {
         let Invalidation::Ticket(ticket) = invalidation else {
+            self.fence_off();
             return Err(ENODEV);
         };
         let done = read_poll_timeout(
-            || self.read_done().ok_or(ENODEV),
-            |&done| !is_past(ticket, done),
+            || self.is_invalidated(ticket).ok_or(ENODEV),
+            |&done| done,
             Delta::from_micros(50),
             PATIENCE,
         );
-        match done {
-            Ok(_) => Ok(()),
-            Err(_) if !self.probe_presence() => Err(ENODEV),
-            Err(_) => {
-                dev_err!(self.dev, "TLB invalidation {} was not confirmed\n", ticket);
-                Err(EIO)
-            }
+        if done.is_ok() {
+            return Ok(());
         }
+        if !self.is_gone() {
+            dev_err!(self.dev, "TLB invalidation {} was not confirmed\n", ticket);
+        }
+        self.fence_off();
+        Err(EIO)
     }
 
     /// Reports a programming error that the device latched.

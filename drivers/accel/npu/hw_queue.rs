@@ -12,6 +12,7 @@
 
 use crate::{
     copy::CopyPart,
+    driver::Hardware,
     hw::Hw,
     job::Job,
     workers::Workers, //
@@ -161,6 +162,8 @@ struct Inner {
     since: Instant<Monotonic>,
     /// What arms the watchdog, while the queue is started.
     watchdog: Option<DelayedHandle<HwQueue>>,
+    /// Who can reset the device, while the queue is started.
+    hardware: Option<Arc<Hardware>>,
 }
 
 /// A hardware queue.
@@ -220,6 +223,7 @@ impl HwQueue {
                     kill_reason: EIO,
                     since: Instant::now(),
                     watchdog: None,
+                    hardware: None,
                 }, "npu::HwQueue::inner"),
                 watchdog <- new_delayed_work!("npu::HwQueue::watchdog"),
             }),
@@ -227,14 +231,22 @@ impl HwQueue {
         )
     }
 
-    /// Tells the device about the ring, empty as it is after a reset.
-    pub(crate) fn start(self: &Arc<Self>) {
+    /// Starts the queue, until [`stop`](Self::stop).
+    pub(crate) fn start(self: &Arc<Self>, hardware: Arc<Hardware>) {
         let watchdog = self.workers.delayed(self.clone());
+        let mut inner = self.inner.lock();
+        inner.watchdog = watchdog;
+        inner.hardware = Some(hardware);
+        drop(inner);
+        self.program();
+    }
+
+    /// Tells the device about the ring, empty as it is after a reset.
+    fn program(&self) {
         let mut inner = self.inner.lock();
         inner.head = 0;
         inner.tail = 0;
         inner.stopped = false;
-        let old = core::mem::replace(&mut inner.watchdog, watchdog);
         if let Some(ring) = &inner.ring {
             let _ = write_head(ring, 0);
             self.hw.start_queue(
@@ -244,9 +256,6 @@ impl HwQueue {
                 ring.head.dma_address(),
             );
         }
-        drop(inner);
-        // Cancels, which sleeps.
-        drop(old);
     }
 
     /// Gives an entry to the queue.
@@ -279,11 +288,6 @@ impl HwQueue {
         if busy {
             self.arm_watchdog(WATCHDOG_MS);
         }
-    }
-
-    /// Makes the watchdog look soon: an entry may have been cancelled.
-    pub(crate) fn check_cancelled(&self) {
-        self.arm_watchdog(1);
     }
 
     fn arm_watchdog(&self, ms: u32) {
@@ -360,7 +364,7 @@ impl HwQueue {
     }
 
     /// Ends what was in the ring when the device was reset, then starts anew.
-    pub(crate) fn restart(self: &Arc<Self>) {
+    pub(crate) fn restart(&self) {
         {
             let _signalling = SignallingSection::new();
             let _order = self.order.lock();
@@ -378,13 +382,16 @@ impl HwQueue {
                 }
             }
         }
-        self.start();
+        self.program();
     }
 
     /// Cancels the watchdog for good. Sleeps.
-    pub(crate) fn cancel_watchdog(&self) {
-        let watchdog = self.inner.lock().watchdog.take();
-        drop(watchdog);
+    pub(crate) fn stop(&self) {
+        let mut inner = self.inner.lock();
+        let watchdog = inner.watchdog.take();
+        let hardware = inner.hardware.take();
+        drop(inner);
+        drop((watchdog, hardware));
     }
 
     /// Gives the ring's memory back; the device was stopped and the queue is empty.
@@ -401,42 +408,52 @@ impl WorkItem for HwQueue {
     fn run(this: Arc<Self>) {
         this.hw.probe_presence();
         this.pump();
+        if this.hw.has_error() {
+            // Its interrupt may be lost.
+            if let Some(hardware) = this.inner.lock().hardware.clone() {
+                this.workers.enqueue(hardware);
+            }
+            this.arm_watchdog(WATCHDOG_MS);
+            return;
+        }
+        // A reset meanwhile would end what is to be killed.
+        let maintenance = this.hw.maintain();
         let reason = {
             let mut inner = this.inner.lock();
-            let reason = this.must_kill(&inner).filter(|_| !inner.stopped);
+            let reason = this.must_kill(&inner);
             if let Some(reason) = reason {
                 inner.stopped = true;
                 inner.kill_reason = reason;
             }
             reason
         };
-        let Some(reason) = reason else {
-            return;
-        };
-        if reason == ETIMEDOUT {
-            dev_warn!(
-                this.hw.dev(),
-                "queue {}: killing a job that takes too long\n",
-                this.index
-            );
-        }
-        match this.hw.kill(this.index) {
-            Ok(()) => {
-                this.pump();
-                this.hw.resume(this.index);
-                this.inner.lock().stopped = false;
-            }
-            Err(e) => {
-                // A device that does not even do this is lost.
-                dev_err!(
+        if let Some(reason) = reason {
+            if reason == ETIMEDOUT {
+                dev_warn!(
                     this.hw.dev(),
-                    "queue {} can't be killed: {:?}\n",
-                    this.index,
-                    e
+                    "queue {}: killing a job that takes too long\n",
+                    this.index
                 );
-                this.hw.set_gone();
+            }
+            match this.hw.kill(this.index) {
+                Ok(()) => {
+                    this.pump();
+                    this.hw.resume(this.index);
+                    this.inner.lock().stopped = false;
+                }
+                Err(e) => {
+                    // A device that does not even do this is lost.
+                    dev_err!(
+                        this.hw.dev(),
+                        "queue {} can't be killed: {:?}\n",
+                        this.index,
+                        e
+                    );
+                    this.hw.fence_off();
+                }
             }
         }
+        drop(maintenance);
         this.pump();
     }
 }

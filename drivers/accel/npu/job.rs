@@ -163,7 +163,12 @@ impl Job {
     }
 
     /// Ends the job. Called in the signalling path, in order.
-    pub(crate) fn complete(this: Arc<Self>, outcome: Outcome) {
+    pub(crate) fn complete(this: Arc<Self>, mut outcome: Outcome) {
+        // A file that is closed loses its jobs and its mappings together; which of the two ended the
+        // job first means nothing.
+        if outcome.result.is_err() && this.is_cancelled() {
+            outcome = Outcome::error(ECANCELED);
+        }
         let fence = this.parts.lock().fence.take();
         let queue = this.queue.clone();
         queue.finished(&outcome);

@@ -19,7 +19,7 @@
 //!
 //! 1. the VM lock of gmem_vm, then its memory lock
 //! 2. `copy::CopyQueue::submit`
-//! 3. `driver::Hardware::recovery`
+//! 3. `hw::Hw::maintenance`
 //! 4. `hw_queue::HwQueue::order` *
 //! 5. `hw_queue::HwQueue::inner` *, then `queue::Queue::state` *
 //! 6. `hw::Hw::tlb` *, `hw::Hw::window` *

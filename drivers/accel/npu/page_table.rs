@@ -202,16 +202,22 @@ pub(crate) struct PageTable {
     root: KBox<Table>,
 }
 
-/// An invalidation under way, with the tables to free when it is done.
+/// An invalidation under way.
 pub(crate) struct Flush {
     hw: Arc<Hw>,
     invalidation: Invalidation,
-    _retired: Retired,
+    garbage: Prepared,
 }
 
 impl PendingFlush for Flush {
-    fn wait(self) -> Result {
-        self.hw.finish_invalidate(self.invalidation)
+    /// The tables that became empty, and those that were set aside in vain.
+    type Garbage = Prepared;
+
+    fn wait(self) -> (Result, Prepared) {
+        (
+            self.hw.finish_invalidate(self.invalidation),
+            self.garbage,
+        )
     }
 }
 
@@ -240,16 +246,15 @@ impl PageTable {
 
     /// Sets aside all tables that a 4 KiB leaf at an address (`leaf` false: a 2 MiB leaf) can lack.
     fn reserve(&self, prepared: &mut Prepared, va: u64, small: bool, basis: Basis) -> Result {
-        let (level, slot) = match basis {
-            Basis::Current => self.find(va),
-            Basis::Unknown => (ROOT_LEVEL, &Slot::Empty),
-        };
+        // Only level-0 tables can vanish before the commit: those above go when they are flushed.
+        let (level, slot) = self.find(va);
         // The entry found is in a table of `level`, so tables are missing from the level below on;
         // down to level 1, and for small leaves to 0.
         for missing in (1..level).rev() {
-            prepared.reserve(&self.device, va, missing, basis)?;
+            prepared.reserve(&self.device, va, missing, Basis::Current)?;
         }
-        if small && !(level == 1 && matches!(slot, Slot::Table(_))) {
+        let exists = level == 1 && matches!(slot, Slot::Table(_));
+        if small && (basis == Basis::Unknown || !exists) {
             prepared.reserve(&self.device, va, 0, basis)?;
         }
         Ok(())
@@ -376,7 +381,16 @@ impl Commit<'_> {
 impl Table {
     /// Retires the empty tables below this one, of `level`, on the way to the addresses of a range;
     /// returns whether this one is empty then.
-    fn prune(&mut self, hw: &Hw, retired: &mut Retired, level: u32, range: VaRange) -> bool {
+    ///
+    /// `flushed` grows to what the retired tables cover: a walk may be on its way through them.
+    fn prune(
+        &mut self,
+        hw: &Hw,
+        retired: &mut Retired,
+        level: u32,
+        range: VaRange,
+        flushed: &mut VaRange,
+    ) -> bool {
         if level == 0 {
             return self.used == 0;
         }
@@ -387,12 +401,14 @@ impl Table {
             // The part of the range that lies in this entry's table.
             let span = coverage(level);
             let base = (range.start() & !(coverage(level + 1) - 1)) + span * entry as u64;
-            let part = VaRange::new(base, span)
-                .ok()
-                .and_then(|covered| covered.intersect(&range));
-            if part.is_some_and(|part| child.prune(hw, retired, level - 1, part)) {
+            let Some(covered) = VaRange::from_bounds(base, base + span) else {
+                continue;
+            };
+            let part = covered.intersect(&range);
+            if part.is_some_and(|part| child.prune(hw, retired, level - 1, part, flushed)) {
                 self.write(hw, entry, Pte::INVALID);
                 self.used -= 1;
+                *flushed = flushed.hull(&covered);
                 if let Slot::Table(child) = core::mem::replace(&mut self.slots[entry], Slot::Empty)
                 {
                     retired.push(child);
@@ -492,18 +508,21 @@ impl gmem_vm::PageTable for PageTable {
         unmap(&mut commit, &mut self.root, ROOT_LEVEL, range);
     }
 
-    fn flush(&mut self, prepared: Prepared, range: VaRange) -> Flush {
+    fn flush(&mut self, mut prepared: Prepared, range: VaRange) -> Flush {
         let npu = self.device.hardware();
-        let mut retired = prepared.retired;
-        self.root.prune(npu.hw(), &mut retired, ROOT_LEVEL, range);
         // Where a large leaf was split the whole of it has to go.
-        let invalidation = npu
-            .hw()
-            .start_invalidate(self.root.local(), range.align_outward(HUGE));
+        let mut flushed = range.align_outward(HUGE);
+        self.root.prune(
+            npu.hw(),
+            &mut prepared.retired,
+            ROOT_LEVEL,
+            range,
+            &mut flushed,
+        );
         Flush {
             hw: npu.hw_arc(),
-            invalidation,
-            _retired: retired,
+            invalidation: npu.hw().start_invalidate(self.root.local(), flushed),
+            garbage: prepared,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
 };
 use gmem_vm::{
     kapi::aperture::Aperture,
+    Driver as _,
     Memory, //
 };
 use kernel::{
@@ -129,7 +130,11 @@ impl pci::Driver for NpuPci {
 
         let hardware = Hardware::new(pdev)?;
         let facts = *hardware.hw().facts();
-        let memory = Memory::new(facts.mem_size, facts.aperture_size.min(facts.mem_size))?;
+        let memory = Memory::new(
+            facts.mem_size,
+            facts.aperture_size.min(facts.mem_size),
+            Npu::CAPS.granule(),
+        )?;
         let aperture = match facts.aperture_size {
             0 => None,
             _ => Some(Aperture::new(pdev, APERTURE_BAR)?),

@@ -70,6 +70,8 @@ struct State {
     submitted: u64,
     /// Number of jobs that have ended.
     completed: u64,
+    /// Number of jobs that have been freed.
+    freed: u64,
     /// Number of jobs the hardware queue holds.
     handed: u32,
     last_failure: Failure,
@@ -110,6 +112,7 @@ impl Queue {
                     pending: RBTree::new(),
                     submitted: 0,
                     completed: 0,
+                    freed: 0,
                     handed: 0,
                     last_failure: Failure::default(),
                     closed: false,
@@ -168,18 +171,19 @@ impl Queue {
             if !closed && !job.is_ready() {
                 return;
             }
-            let node = {
+            {
                 let mut state = self.state.lock();
                 let Some(key) = state.pending.cursor_front().map(|c| *c.current().0) else {
                     return;
                 };
                 state.handed += 1;
-                state.pending.remove_node(&key)
-            };
+                // Before the job can end: the last reference to it must not be dropped here, in the
+                // signalling path.
+                drop(state.pending.remove(&key));
+            }
             if let Some(room) = job.take_node() {
                 self.hw_queue.push(room, job.descriptor(), Entry::Job(job));
             }
-            drop(node);
         }
     }
 
@@ -205,16 +209,20 @@ impl Queue {
             job.link(state.retired.take());
             state.retired = Some(job);
         }
-        self.workers.enqueue::<_, 1>(self.clone());
+        self.workers.enqueue_cleanup::<_, 1>(self.clone());
         self.workers.enqueue::<_, 0>(self.clone());
     }
 
     /// Frees the jobs that have ended. May sleep.
     pub(crate) fn free_retired(&self) {
         let mut next = self.state.lock().retired.take();
+        let mut freed = 0;
         while let Some(job) = next {
             next = job.unlink();
+            drop(job);
+            freed += 1;
         }
+        self.state.lock().freed += freed;
     }
 
     /// How the last job that failed did so, and how many have ended.
@@ -226,8 +234,8 @@ impl Queue {
     /// Refuses new jobs and ends those there are, without waiting for it.
     pub(crate) fn close(self: &Arc<Self>) {
         self.state.lock().closed = true;
+        // The watchdog of the hardware queue finds and kills those that run.
         self.workers.enqueue::<_, 0>(self.clone());
-        self.hw_queue.check_cancelled();
     }
 
     /// Ends all jobs of a device that is gone. The workers were stopped.
@@ -244,10 +252,10 @@ impl Queue {
         self.free_retired();
     }
 
-    /// Whether a closed queue has no jobs left.
+    /// Whether a closed queue has no jobs left, not even to be freed.
     pub(crate) fn is_drained(&self) -> bool {
         let state = self.state.lock();
-        state.closed && state.completed == state.submitted
+        state.closed && state.freed == state.submitted
     }
 }
 

@@ -69,6 +69,11 @@ fn runs<D: Driver>(
         })
 }
 
+/// Whether some of what a mapping covers is nowhere.
+fn has_holes<D: Driver>(mapping: &Mapping<ARef<BoObject<D>>, Attrs<D>>) -> bool {
+    runs::<D>(mapping).map(|run| run.range.size()).sum::<u64>() != mapping.range.size()
+}
+
 type Prepared<D> = <<D as Driver>::PageTable as PageTable>::Prepared;
 type Nodes<D> = Reservation<ARef<BoObject<D>>, Attrs<D>>;
 
@@ -91,6 +96,9 @@ impl<D: Driver> Space<D> {
             match op {
                 BindOp::Map(mapping) => {
                     self.mappings.prepare_insert(&mut nodes, &range)?;
+                    if has_holes::<D>(mapping) {
+                        self.page_table.prepare_unmap(&mut prepared, range, basis)?;
+                    }
                     for run in runs::<D>(mapping) {
                         self.page_table.prepare_map(&mut prepared, &run, basis)?;
                     }
@@ -108,10 +116,13 @@ impl<D: Driver> Space<D> {
     }
 
     /// Does a prepared batch.
-    fn commit(&mut self, prepared: &mut Prepared<D>, nodes: &mut Nodes<D>, ops: KVec<BindOp<D>>) {
+    fn commit(&mut self, prepared: &mut Prepared<D>, nodes: &mut Nodes<D>, ops: KVVec<BindOp<D>>) {
         for op in ops {
             match op {
                 BindOp::Map(mapping) => {
+                    if has_holes::<D>(&mapping) {
+                        self.page_table.unmap(prepared, mapping.range);
+                    }
                     for run in runs::<D>(&mapping) {
                         self.page_table.map(prepared, &run);
                     }
@@ -137,7 +148,7 @@ impl<D: Driver> Vm<D> {
     /// `ENOMEM`, `ENOSPC` (device memory for page tables), `ENOENT` (VM destroyed): nothing was
     /// changed. `EIO`: the device did not confirm the change, now or at an earlier bind; the VM is
     /// unusable.
-    pub fn bind(&self, ops: KVec<BindOp<D>>) -> Result {
+    pub fn bind(&self, ops: KVVec<BindOp<D>>) -> Result {
         let mut space = self.space.lock();
         space.state.check()?;
         let Some(hull) = ops.iter().map(BindOp::range).reduce(|a, b| a.hull(&b)) else {
@@ -145,12 +156,13 @@ impl<D: Driver> Vm<D> {
         };
         let (mut prepared, mut nodes) = space.prepare(&ops)?;
         space.commit(&mut prepared, &mut nodes, ops);
-        let flushed = space.page_table.flush(prepared, hull).wait();
+        let (flushed, garbage) = space.page_table.flush(prepared, hull).wait();
         if flushed.is_err() {
             space.state = State::Failed;
         }
         drop(space);
-        // Objects whose last mapping this was may be freed only now.
+        // Tables and objects may be freed only now.
+        drop(garbage);
         drop(nodes);
         flushed.map_err(|_| EIO)
     }
@@ -167,10 +179,11 @@ impl<D: Driver> Vm<D> {
         // A range that covers whole mappings splits no page and needs nothing set aside.
         let all = Self::range();
         space.page_table.unmap(&mut prepared, all);
-        let flushed = space.page_table.flush(prepared, all).wait();
+        let (flushed, garbage) = space.page_table.flush(prepared, all).wait();
         space.state = State::Closed;
         let mappings = core::mem::take(&mut space.mappings);
         drop(space);
+        drop(garbage);
         if flushed.is_err() {
             pr_debug!("gmem_vm: the device did not confirm the end of a VM\n");
         }

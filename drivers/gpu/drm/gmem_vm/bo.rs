@@ -28,7 +28,10 @@ use kernel::{
         gem, //
     },
     mm::virt::VmaRef,
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -91,7 +94,9 @@ impl<D: Driver> Bo<D> {
     where
         D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
     {
-        if size == 0 || size > MAX_SIZE || size % kernel::page::PAGE_SIZE as u64 != 0 {
+        let granule = D::CAPS.granule();
+        let unit = granule.max(PAGE_SIZE as u64);
+        if size == 0 || size > MAX_SIZE || size % unit != 0 {
             return Err(EINVAL);
         }
         // Before the GEM object, which would otherwise be made only to be thrown away.
@@ -123,6 +128,10 @@ impl<D: Driver> Bo<D> {
                 let parent: &D::ParentDevice<device::Bound> = device.as_ref();
                 let pages = HostPages::new(&*bo, parent.as_ref())?;
                 for (offset, address, bytes) in pages.runs() {
+                    if (offset | address | bytes) % granule != 0 {
+                        // The device's pages are larger than the CPU's, and these are scattered.
+                        return Err(EOPNOTSUPP);
+                    }
                     object.push(Extent {
                         offset,
                         location: Location::Host(address),
@@ -169,7 +178,7 @@ impl<D: Driver> Bo<D> {
 
 /// Clears device memory before a process can see it.
 fn clear<D: Driver>(device: &drm::Device<D>, block: &MemoryBlock) -> Result {
-    let mut batch = KVec::new();
+    let mut batch = KVVec::new();
     for (local, size) in block.runs() {
         batch.push(
             CopyOp {

@@ -8,16 +8,20 @@
 //! # What is still to come, and where it will fit
 //!
 //! - *Mirrors and migration* fill an [`crate::object::Object`] from a process instead of a BO; they
-//!   reach the hardware through the same two traits: [`PageTable::map`] with runs in host memory,
-//!   and [`Driver::copy`] with batches that have both sides. [`PageTable::flush`] is already in two
-//!   halves, start and wait, as an MMU notifier wants.
-//! - *Device faults*: a driver whose [`Caps::faults`] is [`Faults::Replayable`] hands each fault to
-//!   the framework from its interrupt thread; serving one is prepare and commit of a
-//!   [`crate::page_table::MapRun`].
+//!   reach the hardware through the same two traits: [`PageTable::map`] with runs in host memory, and
+//!   [`Driver::copy`] with batches that have both sides. [`PageTable::flush`] is already in two
+//!   halves, start and wait, as an MMU notifier wants. What a notifier wants besides is a `zap(range)`
+//!   of the page table that only zeroes entries, without the VM lock and without a token; a large
+//!   page it meets in part is zeroed as a whole and faults back in.
+//! - *Device faults*: a driver whose [`Caps::faults`] is [`Faults::Replayable`] hands each fault to the
+//!   framework from its interrupt thread; serving one is prepare and commit of a
+//!   [`crate::page_table::MapRun`]. Faults hold the VM lock for reading then, and the page table moves
+//!   from under the VM lock to a lock of its own for the commit; `map` and `unmap` stay as they are.
 //! - *Eviction* asks the page table for accessed and dirty bits and calls [`Driver::copy`].
 //! - *Asynchronous bind* is the split that exists: [`PageTable::prepare_map`] in the ioctl,
-//!   [`PageTable::map`] in the signalling section, where it cannot allocate because it gets all it
-//!   needs in its [`PageTable::Prepared`].
+//!   [`PageTable::map`] in the signalling section, where it cannot allocate because it gets all it needs
+//!   in its [`PageTable::Prepared`], and cannot free because what is left is garbage that
+//!   [`crate::page_table::PendingFlush::wait`] hands back.
 
 use crate::{
     bo::BoObject,

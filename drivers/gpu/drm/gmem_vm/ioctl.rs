@@ -218,7 +218,7 @@ pub fn bind<D: Driver>(
     }
     let vm = file.inner().vm(args.vm_id)?;
     let raw = user::read_array::<uapi::BindOp>(args.ops, args.num_ops as usize)?;
-    let mut ops = KVec::with_capacity(raw.len(), GFP_KERNEL)?;
+    let mut ops = KVVec::with_capacity(raw.len(), GFP_KERNEL)?;
     for op in &raw {
         ops.push(bind_op::<D>(op, file)?, GFP_KERNEL)?;
     }
@@ -235,7 +235,7 @@ pub fn unbind<D: Driver>(
 ) -> Result<u32> {
     check::<D>(device, &[args.flags.into()])?;
     let vm = file.inner().vm(args.vm_id)?;
-    let mut ops = KVec::with_capacity(1, GFP_KERNEL)?;
+    let mut ops = KVVec::with_capacity(1, GFP_KERNEL)?;
     ops.push(
         BindOp::Unmap(va_range::<D>(args.va, args.size)?),
         GFP_KERNEL,

@@ -53,7 +53,7 @@ pub struct Reservation<O, A> {
     nodes: KVec<RBTreeNodeReservation<u64, Mapping<O, A>>>,
     /// How many objects the batch can remove at most.
     removals: usize,
-    removed: KVec<O>,
+    removed: KVVec<O>,
 }
 
 impl<O, A> Default for Reservation<O, A> {
@@ -61,7 +61,7 @@ impl<O, A> Default for Reservation<O, A> {
         Self {
             nodes: KVec::new(),
             removals: 0,
-            removed: KVec::new(),
+            removed: KVVec::new(),
         }
     }
 }

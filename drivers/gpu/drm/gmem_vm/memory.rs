@@ -23,25 +23,32 @@ use kernel::{
 pub struct Memory {
     buddy: GpuBuddy,
     visible: u64,
+    granule: Alignment,
 }
 
 impl Memory {
-    /// `size` bytes at local address 0, of which the CPU can map the first `visible`.
+    /// `size` bytes at local address 0, of which the CPU can map the first `visible`, to be handed out
+    /// in multiples of `granule`, the device's smallest page.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if a size is not a multiple of 4 KiB, `size` is 0 or less than `visible`; `ENOMEM`.
-    pub fn new(size: u64, visible: u64) -> Result<Self> {
-        if size == 0 || visible > size || (size | visible) % (SZ_4K as u64) != 0 {
+    /// `EINVAL` if the granule is not a power of two of at least 4 KiB, a size is not a multiple of it,
+    /// `size` is 0 or less than `visible`; `ENOMEM`.
+    pub fn new(size: u64, visible: u64, granule: u64) -> Result<Self> {
+        let granule = usize::try_from(granule)?;
+        let granule = Alignment::new_checked(granule).ok_or(EINVAL)?;
+        let unit = granule.as_usize() as u64;
+        if unit < SZ_4K as u64 || size == 0 || visible > size || (size | visible) % unit != 0 {
             return Err(EINVAL);
         }
         Ok(Self {
             buddy: GpuBuddy::new(GpuBuddyParams {
                 base_offset: 0,
                 size,
-                chunk_size: Alignment::new::<SZ_4K>(),
+                chunk_size: granule,
             })?,
             visible,
+            granule,
         })
     }
 
@@ -60,7 +67,7 @@ impl Memory {
         self.buddy.avail()
     }
 
-    /// Allocates `size` bytes, a multiple of 4 KiB, in as few runs as there are; in the visible
+    /// Allocates `size` bytes, a multiple of the granule, in as few runs as there are; in the visible
     /// part if so asked.
     ///
     /// The contents are whatever they were.
@@ -69,7 +76,7 @@ impl Memory {
     ///
     /// `ENOSPC` if there is not that much, `EINVAL` for a bad size, `ENOMEM` for host memory.
     pub fn alloc(&self, size: u64, visible: bool) -> Result<MemoryBlock> {
-        if size == 0 || size % (SZ_4K as u64) != 0 {
+        if size == 0 || size % self.granule.as_usize() as u64 != 0 {
             return Err(EINVAL);
         }
         let limit = if visible { self.visible } else { self.size() };
@@ -86,7 +93,7 @@ impl Memory {
             self.buddy.alloc_blocks(
                 mode,
                 size,
-                Alignment::new::<SZ_4K>(),
+                self.granule,
                 GpuBuddyAllocFlags::default(),
             ),
             GFP_KERNEL,
@@ -115,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_freed_comes_back() -> Result {
-        let memory = Memory::new(4 * MIB, MIB)?;
+        let memory = Memory::new(4 * MIB, MIB, 0x1000)?;
         let a = memory.alloc(3 * MIB, false)?;
         assert_eq!(memory.free(), MIB);
         assert_eq!(a.runs().map(|r| r.1).sum::<u64>(), 3 * MIB);
@@ -127,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_visible_part_is_kept_for_those_who_need_it() -> Result {
-        let memory = Memory::new(4 * MIB, MIB)?;
+        let memory = Memory::new(4 * MIB, MIB, 0x1000)?;
         let hidden = memory.alloc(2 * MIB, false)?;
         assert!(hidden.runs().all(|(at, _)| at >= MIB));
         let seen = memory.alloc(MIB, true)?;
@@ -139,13 +146,15 @@ mod tests {
 
     #[test]
     fn bad_sizes_are_refused() -> Result {
-        assert!(Memory::new(0, 0).is_err());
-        assert!(Memory::new(MIB, 2 * MIB).is_err());
-        let memory = Memory::new(MIB, 0)?;
+        assert!(Memory::new(0, 0, 0x1000).is_err());
+        assert!(Memory::new(MIB, 2 * MIB, 0x1000).is_err());
+        let memory = Memory::new(MIB, 0, 0x1_0000)?;
         assert!(memory.alloc(0, false).is_err_and(|e| e == EINVAL));
-        assert!(memory.alloc(100, false).is_err_and(|e| e == EINVAL));
+        assert!(memory.alloc(0x1000, false).is_err_and(|e| e == EINVAL));
+        assert!(Memory::new(MIB, 0x1000, 0x1_0000).is_err());
+        assert!(Memory::new(MIB, 0, 0x3000).is_err());
         assert!(memory
-            .alloc(u64::MAX & !0xfff, false)
+            .alloc(u64::MAX & !0xffff, false)
             .is_err_and(|e| e == ENOSPC));
         Ok(())
     }

@@ -89,12 +89,8 @@ impl Iterator for Leaves {
         let alignment = (self.va | self.location.address()).trailing_zeros().min(63);
         let largest = alignment.min((self.end - self.va).ilog2());
         let fitting = self.page_sizes & (u64::MAX >> (63 - largest));
-        let size = if fitting == 0 {
-            // Misaligned input: go on by the granule rather than for ever.
-            1 << self.page_sizes.trailing_zeros().min(62)
-        } else {
-            1 << fitting.ilog2()
-        };
+        // Misaligned input ends here rather than map more than the run.
+        let size = 1 << fitting.checked_ilog2()?;
         let leaf = Leaf {
             va: self.va,
             location: self.location,
@@ -160,21 +156,28 @@ pub trait PageTable: Send + Unpin + Sized {
     fn unmap(&mut self, prepared: &mut Self::Prepared, range: VaRange);
 
     /// Starts making the device forget what it cached of `range`, which covers all that was
-    /// committed with this token. Does not allocate or sleep.
+    /// committed with this token. Does not allocate, free or sleep: what the token still holds goes
+    /// along with the flush.
     fn flush(&mut self, prepared: Self::Prepared, range: VaRange) -> Self::Flush;
 }
 
 /// An invalidation that was started and not yet waited for.
 #[must_use = "memory may not be reused before the invalidation completed"]
 pub trait PendingFlush: Send {
+    /// Tables that became empty and what was prepared in vain.
+    ///
+    /// Freeing it takes locks under which memory is allocated; so this is for the framework to drop,
+    /// outside of any signalling section.
+    type Garbage: Send;
+
     /// Waits until the device uses nothing that was cached before, and has performed all accesses
-    /// that did; then frees the tables that became empty. Bounded. Process context.
+    /// that did. Bounded. Process context. Neither allocates nor frees.
     ///
     /// # Errors
     ///
-    /// `EIO` if the device did not confirm in time, `ENODEV` if it is gone; either way it accesses
-    /// nothing any more.
-    fn wait(self) -> Result;
+    /// `EIO` if the device did not confirm in time, `ENODEV` if it is gone. Either way the driver has
+    /// made sure that it accesses nothing any more.
+    fn wait(self) -> (Result, Self::Garbage);
 }
 
 #[kunit_tests(gmem_vm_page_table)]

@@ -3,6 +3,7 @@
 //! The part of a device's memory that the CPU sees through a PCI BAR, for mapping it into
 //! processes.
 
+use super::pci::is_memory_bar;
 use kernel::{
     device,
     drm::gem::{
@@ -31,12 +32,12 @@ impl Aperture {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the device has no such BAR.
+    /// `EINVAL` if the device has no such BAR of memory, or it does not fill whole pages.
     pub fn new(pdev: &pci::Device<device::Bound>, bar: u32) -> Result<Self> {
-        let size = pdev.resource_len(bar)?;
-        if size == 0 {
+        if !is_memory_bar(pdev, bar)? {
             return Err(EINVAL);
         }
+        let size = pdev.resource_len(bar)?;
         // INVARIANT: This is the resource; that it is memory is the caller's word, which is not a
         // matter of soundness: a wrong one gives processes access to the device, not to the
         // kernel's memory.

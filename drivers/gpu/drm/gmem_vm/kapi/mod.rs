@@ -11,6 +11,7 @@
 //! | [`dma_fence`] | `struct dma_fence`: signalling, waiting, callbacks, lockdep annotations |
 //! | [`gem`] | the shmem pages of a GEM object, their DMA mapping, their mapping to userspace |
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
+//! | [`pci`] | kinds of BARs, bus mastering |
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
 //! | [`user`] | arrays in user memory |
 //! | [`work`] | workqueues that are destroyed, work that is cancelled |
@@ -19,6 +20,7 @@ pub mod aperture;
 pub mod dma_fence;
 pub mod gem;
 pub mod ioctl;
+pub mod pci;
 pub mod syncobj;
 pub mod user;
 pub mod work;

@@ -220,3 +220,138 @@ impl Drop for ChainNode {
         unsafe { bindings::dma_fence_chain_free(self.0.as_ptr()) };
     }
 }
+
+#[kunit_tests(gmem_vm_kapi_syncobj)]
+mod tests {
+    use super::super::dma_fence::{
+        FenceOps,
+        FenceReservation,
+        FenceWaiter,
+        PendingFence,
+        Timeline,
+        Wake, //
+    };
+    use super::*;
+    use kernel::sync::{
+        atomic::{
+            AtomicFlag,
+            Relaxed, //
+        },
+        Arc, //
+    };
+
+    struct Ops;
+
+    impl FenceOps for Ops {
+        const DRIVER_NAME: &'static CStr = c"kunit";
+        const TIMELINE_NAME: &'static CStr = c"kunit-syncobj";
+    }
+
+    fn publish(timeline: &Timeline<Ops>) -> Result<PendingFence<Ops>> {
+        Ok(FenceReservation::new(GFP_KERNEL)?.publish(timeline))
+    }
+
+    struct Flag(AtomicFlag);
+
+    impl Wake for Flag {
+        fn wake(this: &Arc<Self>) {
+            this.0.store(true, Relaxed);
+        }
+    }
+
+    #[test]
+    fn new_syncobj() -> Result {
+        assert!(SyncObj::new(false)?.fence().is_none());
+        assert!(SyncObj::new(true)?.fence().is_some_and(|fence| fence.is_signaled()));
+        Ok(())
+    }
+
+    #[test]
+    fn binary_fence_is_replaced() -> Result {
+        let timeline = Timeline::new();
+        let (first, second) = (publish(&timeline)?, publish(&timeline)?);
+        let syncobj = SyncObj::new(false)?;
+
+        syncobj.replace_fence(Some(&first.fence()));
+        assert!(syncobj.fence().is_some_and(|fence| fence.seqno() == 1));
+        syncobj.replace_fence(Some(&second.fence()));
+        assert!(syncobj.fence().is_some_and(|fence| fence.seqno() == 2));
+
+        first.signal(Ok(()));
+        assert!(syncobj.fence().is_some_and(|fence| !fence.is_signaled()));
+        second.signal(Ok(()));
+        assert!(syncobj.fence().is_some_and(|fence| fence.is_signaled()));
+
+        syncobj.replace_fence(None);
+        assert!(syncobj.fence().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn unused_node_is_freed() -> Result {
+        drop(ChainNode::new()?);
+        Ok(())
+    }
+
+    #[test]
+    fn timeline_reaches_points_in_order() -> Result {
+        let timeline = Timeline::new();
+        let (first, second) = (publish(&timeline)?, publish(&timeline)?);
+        let syncobj = SyncObj::new(false)?;
+
+        syncobj.add_point(ChainNode::new()?, &first.fence(), 10);
+        let at_10 = syncobj.fence().ok_or(EINVAL)?;
+        syncobj.add_point(ChainNode::new()?, &second.fence(), 20);
+        let at_20 = syncobj.fence().ok_or(EINVAL)?;
+
+        assert_eq!(at_10.seqno(), 10);
+        assert_eq!(at_20.seqno(), 20);
+        assert_eq!(at_10.context(), at_20.context());
+        assert!(!at_10.is_signaled());
+
+        // Out of order, so 20 is only reached with 10.
+        second.signal(Ok(()));
+        assert!(!at_20.is_signaled());
+        first.signal(Ok(()));
+        assert!(at_10.is_signaled());
+        assert!(at_20.is_signaled());
+        Ok(())
+    }
+
+    #[test]
+    fn waiter_on_a_timeline() -> Result {
+        let flag = Arc::new(Flag(AtomicFlag::new(false)), GFP_KERNEL)?;
+        let timeline = Timeline::new();
+        let (first, second) = (publish(&timeline)?, publish(&timeline)?);
+        let syncobj = SyncObj::new(false)?;
+
+        syncobj.add_point(ChainNode::new()?, &first.fence(), 1);
+        syncobj.add_point(ChainNode::new()?, &second.fence(), 2);
+        let fence = syncobj.fence().ok_or(EINVAL)?;
+        let mut waiter = FenceWaiter::new(fence.clone(), flag.clone(), GFP_KERNEL)?;
+
+        assert!(waiter.as_mut().arm());
+        first.signal(Ok(()));
+        second.signal(Err(EIO));
+
+        // The kernel signals the point from an irq_work.
+        fence.wait(false, None)?;
+        drop(waiter);
+        assert!(flag.0.load(Relaxed));
+        Ok(())
+    }
+
+    #[test]
+    fn syncobj_keeps_its_fence() -> Result {
+        let syncobj = SyncObj::new(false)?;
+        let pending = publish(&Timeline::new())?;
+
+        syncobj.replace_fence(Some(&pending.fence()));
+        drop(pending);
+
+        let fence = syncobj.fence().ok_or(EINVAL)?;
+        drop(syncobj);
+        assert!(fence.status() == Some(Err(ECANCELED)));
+        Ok(())
+    }
+}

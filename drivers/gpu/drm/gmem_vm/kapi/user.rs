@@ -50,3 +50,30 @@ fn as_bytes<T: FromBytes>(
     // left uninitialized or be written with anything.
     unsafe { core::slice::from_raw_parts_mut(slice.as_mut_ptr().cast(), len) }
 }
+
+#[kunit_tests(gmem_vm_kapi_user)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_read_from_nowhere() {
+        assert!(read_array::<u64>(0, 0).is_ok_and(|array| array.is_empty()));
+        assert!(read_array::<u64>(u64::MAX, 0).is_ok_and(|array| array.is_empty()));
+    }
+
+    #[test]
+    fn bad_addresses() {
+        // Neither the null pointer, nor kernel memory, nor the end of everything.
+        let on_stack = 1u64;
+
+        for address in [0, core::ptr::from_ref(&on_stack).addr() as u64, u64::MAX - 7] {
+            assert!(read_array::<u64>(address, 1).is_err_and(|e| e == EFAULT));
+        }
+    }
+
+    #[test]
+    fn absurd_sizes() {
+        assert!(read_array::<u64>(4096, usize::MAX).is_err_and(|e| e == ENOMEM));
+        assert!(read_array::<u64>(4096, usize::MAX / 8).is_err_and(|e| e == ENOMEM));
+    }
+}

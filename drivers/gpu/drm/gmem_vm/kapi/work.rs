@@ -190,3 +190,216 @@ where
         cancel_delayed_sync(&self.item);
     }
 }
+
+#[kunit_tests(gmem_vm_kapi_work)]
+mod tests {
+    use super::*;
+    use kernel::{
+        impl_has_delayed_work,
+        impl_has_work,
+        new_delayed_work,
+        new_work,
+        sync::{
+            atomic::{
+                Acquire,
+                Atomic,
+                Full, //
+            },
+            Completion, //
+        },
+        time::{
+            delay::fsleep,
+            msecs_to_jiffies,
+            Delta, //
+        },
+        workqueue::{
+            self,
+            DelayedWork, //
+        }, //
+    };
+
+    /// Work that takes a while.
+    #[pin_data]
+    struct Item {
+        #[pin]
+        work: Work<Item, 1>,
+        #[pin]
+        delayed: DelayedWork<Item, 2>,
+        #[pin]
+        started: Completion,
+        begun: Atomic<u32>,
+        ended: Atomic<u32>,
+        ms: i64,
+    }
+
+    impl_has_work! {
+        impl HasWork<Self, 1> for Item { self.work }
+    }
+
+    impl_has_delayed_work! {
+        impl HasDelayedWork<Self, 2> for Item { self.delayed }
+    }
+
+    impl Item {
+        fn new(ms: i64) -> Result<Arc<Self>> {
+            Arc::pin_init(
+                pin_init!(Self {
+                    work <- new_work!("Item::work"),
+                    delayed <- new_delayed_work!("Item::delayed"),
+                    started <- Completion::new(),
+                    begun: Atomic::new(0),
+                    ended: Atomic::new(0),
+                    ms,
+                }),
+                GFP_KERNEL,
+            )
+        }
+
+        fn work(&self) {
+            self.begun.fetch_add(1, Full);
+            self.started.complete_all();
+            fsleep(Delta::from_millis(self.ms));
+            self.ended.fetch_add(1, Full);
+        }
+
+        fn runs(&self) -> (u32, u32) {
+            (self.begun.load(Acquire), self.ended.load(Acquire))
+        }
+    }
+
+    impl WorkItem<1> for Item {
+        type Pointer = Arc<Self>;
+
+        fn run(this: Arc<Self>) {
+            this.work();
+        }
+    }
+
+    impl WorkItem<2> for Item {
+        type Pointer = Arc<Self>;
+
+        fn run(this: Arc<Self>) {
+            this.work();
+        }
+    }
+
+    /// Whether nobody else has a reference.
+    fn is_last(item: Arc<Item>) -> bool {
+        Arc::into_unique_or_drop(item).is_some()
+    }
+
+    #[test]
+    fn cancel_what_is_not_queued() -> Result {
+        let item = Item::new(0)?;
+
+        assert!(!cancel_sync::<_, 1>(&item));
+        assert!(!cancel_delayed_sync::<_, 2>(&item));
+        assert!(is_last(item));
+        Ok(())
+    }
+
+    #[test]
+    fn cancel_what_waits_for_its_timer() -> Result {
+        let item = Item::new(0)?;
+
+        assert!(workqueue::system()
+            .enqueue_delayed::<_, 2>(item.clone(), msecs_to_jiffies(1_000_000))
+            .is_ok());
+        assert!(workqueue::system()
+            .enqueue_delayed::<_, 2>(item.clone(), 0)
+            .is_err());
+        assert!(cancel_delayed_sync::<_, 2>(&item));
+        assert!(!cancel_delayed_sync::<_, 2>(&item));
+        assert_eq!(item.runs(), (0, 0));
+        assert!(is_last(item));
+        Ok(())
+    }
+
+    #[test]
+    fn cancel_what_runs() -> Result {
+        let item = Item::new(20)?;
+
+        assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+        item.started.wait_for_completion();
+        assert!(!cancel_sync::<_, 1>(&item));
+        assert_eq!(item.runs(), (1, 1));
+        assert!(is_last(item));
+        Ok(())
+    }
+
+    #[test]
+    fn cancel_what_runs_and_is_queued_again() -> Result {
+        let item = Item::new(20)?;
+
+        assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+        item.started.wait_for_completion();
+        assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+        assert!(cancel_sync::<_, 1>(&item));
+        assert_eq!(item.runs(), (1, 1));
+        assert!(is_last(item));
+        Ok(())
+    }
+
+    #[test]
+    fn cancel_what_is_queued_anywhere() -> Result {
+        for i in 0..200 {
+            let item = Item::new(0)?;
+
+            assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+            if i % 2 == 0 {
+                kernel::time::delay::udelay(Delta::from_micros(i % 40));
+            }
+            let cancelled = cancel_sync::<_, 1>(&item);
+            assert_eq!(item.runs(), if cancelled { (0, 0) } else { (1, 1) });
+            assert!(is_last(item));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn queue_waits_when_dropped() -> Result {
+        let queue = OwnedQueue::new(c"gmem-vm-kunit")?;
+        let items = [Item::new(5)?, Item::new(10)?, Item::new(0)?];
+
+        for item in &items {
+            assert!(queue.enqueue::<_, 1>(item.clone()).is_ok());
+        }
+        drop(queue);
+        for item in items {
+            assert_eq!(item.runs(), (1, 1));
+            assert!(is_last(item));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn delayed_handle_runs_its_work() -> Result {
+        let queue = Arc::new(OwnedQueue::new(c"gmem-vm-kunit")?, GFP_KERNEL)?;
+        let item = Item::new(0)?;
+        let handle = DelayedHandle::<_, 2>::new(queue.clone(), item.clone());
+
+        assert!(handle.enqueue(1));
+        item.started.wait_for_completion();
+        drop(handle);
+        assert_eq!(item.runs(), (1, 1));
+        assert!(is_last(item));
+        assert!(Arc::into_unique_or_drop(queue).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn dropped_delayed_handle_cancels() -> Result {
+        let queue = Arc::new(OwnedQueue::new(c"gmem-vm-kunit")?, GFP_KERNEL)?;
+        let item = Item::new(0)?;
+        let handle = DelayedHandle::<_, 2>::new(queue.clone(), item.clone());
+
+        assert!(handle.enqueue(msecs_to_jiffies(1_000_000)));
+        assert!(!handle.enqueue(0));
+        // The handle keeps the queue.
+        drop(queue);
+        drop(handle);
+        assert_eq!(item.runs(), (0, 0));
+        assert!(is_last(item));
+        Ok(())
+    }
+}
