@@ -12,8 +12,14 @@ use crate::{
         CopyQueue, //
     },
     hw::Hw,
-    hw_queue::HwQueue,
+    hw_queue::{
+        Descriptor,
+        Entry,
+        EntryNode,
+        HwQueue, //
+    },
     page_table::PageTable,
+    pool::Pool,
     pte::PAGE_SIZES,
     queue::Queue,
     regs::COPY_QUEUE,
@@ -39,10 +45,6 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         Arc,
         Mutex, //
     },
@@ -72,9 +74,8 @@ pub(crate) struct Hardware {
     workers: Arc<Workers>,
     #[pin]
     copy: CopyQueue,
+    pool: Arc<Pool>,
     compute: KVec<Arc<HwQueue>>,
-    /// Which compute queue the next queue of a user gets.
-    next: Atomic<u32>,
     /// Queues that have jobs or can get some.
     #[pin]
     queues: Mutex<KVec<Arc<Queue>>>,
@@ -91,21 +92,28 @@ impl Hardware {
     pub(crate) fn new(pdev: &pci::Device<device::Bound>) -> Result<Arc<Self>> {
         let hw = Arc::pin_init(Hw::new(pdev)?, GFP_KERNEL)?;
         let workers = Workers::new()?;
-        let queue = |index, depth, timeout| {
+        let pool = Pool::new()?;
+        let queue = |pool, index, depth, timeout| {
             HwQueue::new(
                 pdev.as_ref(),
                 hw.clone(),
                 workers.clone(),
+                pool,
                 index,
                 depth,
                 timeout,
             )
         };
-        let copy = queue(COPY_QUEUE, COPY_DEPTH, copy::TIMEOUT_MS)?;
+        let copy = queue(None, COPY_QUEUE, COPY_DEPTH, copy::TIMEOUT_MS)?;
         let mut compute = KVec::new();
         for i in 0..hw.facts().compute_queues {
             compute.push(
-                queue(COPY_QUEUE + 1 + i, JOB_DEPTH, JOB_TIMEOUT_MS)?,
+                queue(
+                    Some(pool.clone()),
+                    COPY_QUEUE + 1 + i,
+                    JOB_DEPTH,
+                    JOB_TIMEOUT_MS,
+                )?,
                 GFP_KERNEL,
             )?;
         }
@@ -115,7 +123,7 @@ impl Hardware {
                 workers,
                 copy <- CopyQueue::new(copy),
                 compute,
-                next: Atomic::new(0),
+                pool,
                 queues <- new_mutex!(KVec::new(), "npu::Hardware::queues"),
                 recovery <- new_work!("npu::Hardware::recovery"),
             }),
@@ -151,10 +159,12 @@ impl Hardware {
         (0..=self.compute.len()).filter_map(|i| self.hw_queue(i))
     }
 
-    /// The compute queues, one after the other.
-    pub(crate) fn next_compute_queue(&self) -> Result<Arc<HwQueue>> {
-        let next = self.next.fetch_add(1, Relaxed) as usize % self.compute.len().max(1);
-        self.compute.get(next).cloned().ok_or(ENODEV)
+    /// Runs a job as soon as a compute queue is free.
+    pub(crate) fn run_job(&self, node: EntryNode, descriptor: Descriptor, entry: Entry) {
+        self.pool.push(node, descriptor, entry);
+        for queue in &self.compute {
+            queue.pump();
+        }
     }
 
     /// Remembers a queue until it is closed and has no jobs left.

@@ -15,6 +15,7 @@ use crate::{
     driver::Hardware,
     hw::Hw,
     job::Job,
+    pool::Pool,
     workers::Workers, //
 };
 use gmem_vm::kapi::{
@@ -171,6 +172,8 @@ struct Inner {
 pub(crate) struct HwQueue {
     hw: Arc<Hw>,
     workers: Arc<Workers>,
+    /// Where it gets entries when it has none.
+    pool: Option<Arc<Pool>>,
     /// Index of its registers.
     index: usize,
     /// Descriptors that may be in the ring at a time.
@@ -195,6 +198,7 @@ impl HwQueue {
         dev: &device::Device<device::Bound>,
         hw: Arc<Hw>,
         workers: Arc<Workers>,
+        pool: Option<Arc<Pool>>,
         index: usize,
         depth: u32,
         timeout_ms: u32,
@@ -207,6 +211,7 @@ impl HwQueue {
             try_pin_init!(Self {
                 hw,
                 workers,
+                pool,
                 index,
                 depth: depth.min(RING_LEN),
                 timeout_ms,
@@ -258,7 +263,7 @@ impl HwQueue {
         }
     }
 
-    /// Gives an entry to the queue.
+    /// Gives an entry to the queue, which has no pool.
     pub(crate) fn push(&self, node: EntryNode, descriptor: Descriptor, entry: Entry) {
         {
             let mut inner = self.inner.lock();
@@ -296,10 +301,22 @@ impl HwQueue {
         }
     }
 
+    /// Takes an entry from the pool if there is none.
+    fn refill(&self, inner: &mut Inner) {
+        if inner.entries.is_empty() {
+            if let Some((key, node)) = self.pool.as_ref().and_then(|pool| pool.pop()) {
+                inner.next_submit = key;
+                inner.next_key = key + 1;
+                inner.entries.insert(node);
+            }
+        }
+    }
+
     /// Starts what can start, until something has ended; returns that.
     fn step(&self, inner: &mut Inner) -> Option<(Entry, Outcome)> {
         if self.hw.is_gone() {
             inner.in_flight = 0;
+            self.refill(inner);
             inner.next_submit = inner.next_key;
             return take_first(inner, Outcome::error(ENODEV));
         }
@@ -312,6 +329,7 @@ impl HwQueue {
             }
         }
         while !inner.stopped {
+            self.refill(inner);
             let key = inner.next_submit;
             let Some((descriptor, entry)) = inner.entries.get(&key) else {
                 break;

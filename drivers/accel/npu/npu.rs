@@ -8,7 +8,7 @@
 //! | [`pci`] | probe and remove; all `unsafe` of the driver |
 //! | [`page_table`] [`pte`] | the hardware's page table |
 //! | [`hw`] [`regs`] | registers, local memory, TLB invalidation |
-//! | [`hw_queue`] [`irq`] [`workers`] | hardware queues, their completion and their watchdog |
+//! | [`hw_queue`] [`pool`] [`irq`] [`workers`] | hardware queues, their completion and their watchdog |
 //! | [`copy`] | the copy queue |
 //! | [`client`] [`queue`] [`job`] [`uapi`] | queues and jobs as userspace sees them |
 //!
@@ -21,7 +21,7 @@
 //! 2. `copy::CopyQueue::submit`
 //! 3. `hw::Hw::maintenance`
 //! 4. `hw_queue::HwQueue::order` *
-//! 5. `hw_queue::HwQueue::inner` *, then `queue::Queue::state` *
+//! 5. `hw_queue::HwQueue::inner` *, then `queue::Queue::state` * and `pool::Pool` *
 //! 6. `hw::Hw::tlb` *, `hw::Hw::window` *
 
 #![deny(unsafe_code)]
@@ -36,6 +36,7 @@ mod job;
 mod page_table;
 #[allow(unsafe_code)]
 mod pci;
+mod pool;
 mod pte;
 mod queue;
 mod regs;

@@ -150,19 +150,26 @@ pub(crate) struct Prepared {
     leaf_tables: KVec<KBox<Table>>,
     /// Levels 1 and 2.
     directories: KVec<KBox<Table>>,
-    /// Which tables were set aside, sorted: level in the low bits of the address they cover.
-    keys: KVec<u64>,
+    /// Which tables were set aside, sorted: level in the low bits of the address they cover, and the
+    /// number of the basis.
+    keys: KVVec<(u64, u32)>,
     retired: Retired,
 }
 
 impl Prepared {
     /// Sets aside the table of this level that covers an address, unless that was done before.
     fn reserve(&mut self, device: &NpuDevice, va: u64, level: u32, basis: Basis) -> Result {
-        let key = (va & !(coverage(level + 1) - 1)) | u64::from(level);
-        if basis == Basis::Current {
-            match self.keys.binary_search(&key) {
-                Ok(_) => return Ok(()),
-                Err(at) => self.keys.insert_at(at, key)?,
+        let number = match basis {
+            Basis::Current => 0,
+            Basis::Unknown(number) => number,
+        };
+        let key = ((va & !(coverage(level + 1) - 1)) | u64::from(level), number);
+        match self.keys.binary_search(&key) {
+            Ok(_) => return Ok(()),
+            Err(at) => {
+                // KVVec cannot insert in the middle.
+                self.keys.push(key, GFP_KERNEL)?;
+                self.keys[at..].rotate_right(1);
             }
         }
         let table = Table::new(device, level)?;
@@ -180,19 +187,6 @@ impl Prepared {
         } else {
             self.directories.pop()
         }
-    }
-}
-
-/// Insertion into the middle of a vector, which `KVec` lacks.
-trait InsertAt {
-    fn insert_at(&mut self, at: usize, value: u64) -> Result;
-}
-
-impl InsertAt for KVec<u64> {
-    fn insert_at(&mut self, at: usize, value: u64) -> Result {
-        self.push(value, GFP_KERNEL)?;
-        self[at..].rotate_right(1);
-        Ok(())
     }
 }
 
@@ -214,10 +208,7 @@ impl PendingFlush for Flush {
     type Garbage = Prepared;
 
     fn wait(self) -> (Result, Prepared) {
-        (
-            self.hw.finish_invalidate(self.invalidation),
-            self.garbage,
-        )
+        (self.hw.finish_invalidate(self.invalidation), self.garbage)
     }
 }
 
@@ -254,7 +245,7 @@ impl PageTable {
             prepared.reserve(&self.device, va, missing, Basis::Current)?;
         }
         let exists = level == 1 && matches!(slot, Slot::Table(_));
-        if small && (basis == Basis::Unknown || !exists) {
+        if small && (basis != Basis::Current || !exists) {
             prepared.reserve(&self.device, va, 0, basis)?;
         }
         Ok(())
@@ -454,7 +445,7 @@ impl gmem_vm::PageTable for PageTable {
             .filter(|va| va % HUGE != 0 || range.size() < HUGE)
         {
             let splits = match basis {
-                Basis::Unknown => true,
+                Basis::Unknown(_) => true,
                 Basis::Current => matches!(self.find(va.min(range.end() - 1)), (1, Slot::Leaf(_))),
             };
             if splits {

@@ -12,14 +12,12 @@ use crate::{
     driver::Hardware,
     hw_queue::{
         Entry,
-        HwQueue,
         Outcome, //
     },
     job::{
         Job,
         JobFence, //
-    },
-    workers::Workers, //
+    }, //
 };
 use gmem_vm::{
     kapi::dma_fence::{
@@ -51,9 +49,6 @@ use kernel::{
     }, //
 };
 
-/// Most jobs of one queue that a hardware queue holds.
-const MAX_HANDED: u32 = 4;
-
 /// How the last job that failed did so.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Failure {
@@ -64,7 +59,7 @@ pub(crate) struct Failure {
 }
 
 struct State {
-    /// Jobs that were not handed to the hardware queue, by number.
+    /// Jobs that were not handed over, by number.
     pending: RBTree<u64, Arc<Job>>,
     /// Number of jobs submitted.
     submitted: u64,
@@ -72,8 +67,8 @@ struct State {
     completed: u64,
     /// Number of jobs that have been freed.
     freed: u64,
-    /// Number of jobs the hardware queue holds.
-    handed: u32,
+    /// A job was handed over and has not ended.
+    handed: bool,
     last_failure: Failure,
     closed: bool,
     /// Jobs that have ended and wait to be freed.
@@ -83,8 +78,7 @@ struct State {
 /// A queue.
 #[pin_data]
 pub(crate) struct Queue {
-    hw_queue: Arc<HwQueue>,
-    workers: Arc<Workers>,
+    hardware: Arc<Hardware>,
     timeline: Timeline<JobFence>,
     #[pin]
     state: SpinLock<State>,
@@ -100,20 +94,18 @@ impl_has_work! {
 }
 
 impl Queue {
-    pub(crate) fn new(hardware: &Hardware) -> Result<Arc<Self>> {
-        let hw_queue = hardware.next_compute_queue()?;
-        let workers = hardware.workers().clone();
+    pub(crate) fn new(hardware: &Arc<Hardware>) -> Result<Arc<Self>> {
+        let hardware = hardware.clone();
         let queue = Arc::pin_init(
             try_pin_init!(Self {
-                hw_queue,
-                workers,
+                hardware,
                 timeline: Timeline::new(),
                 state <- new_spinlock!(State {
                     pending: RBTree::new(),
                     submitted: 0,
                     completed: 0,
                     freed: 0,
-                    handed: 0,
+                    handed: false,
                     last_failure: Failure::default(),
                     closed: false,
                     retired: None,
@@ -150,11 +142,11 @@ impl Queue {
             fence
         };
         syncs.publish(&fence);
-        self.workers.enqueue::<_, 0>(self.clone());
+        self.hardware.workers().enqueue::<_, 0>(self.clone());
         Ok(())
     }
 
-    /// Hands jobs to the hardware queue as far as they are ready.
+    /// Hands the next job over if it is ready and none is under way.
     fn hand_over(&self) {
         let _signalling = SignallingSection::new();
         loop {
@@ -163,7 +155,7 @@ impl Queue {
                 let Some(cursor) = state.pending.cursor_front() else {
                     return;
                 };
-                if state.handed >= MAX_HANDED {
+                if state.handed {
                     return;
                 }
                 (cursor.current().1.clone(), state.closed)
@@ -176,13 +168,14 @@ impl Queue {
                 let Some(key) = state.pending.cursor_front().map(|c| *c.current().0) else {
                     return;
                 };
-                state.handed += 1;
+                state.handed = true;
                 // Before the job can end: the last reference to it must not be dropped here, in the
                 // signalling path.
                 drop(state.pending.remove(&key));
             }
             if let Some(room) = job.take_node() {
-                self.hw_queue.push(room, job.descriptor(), Entry::Job(job));
+                let descriptor = job.descriptor();
+                self.hardware.run_job(room, descriptor, Entry::Job(job));
             }
         }
     }
@@ -190,7 +183,7 @@ impl Queue {
     /// Takes note that a job has ended. In the signalling path.
     pub(crate) fn finished(&self, outcome: &Outcome) {
         let mut state = self.state.lock();
-        state.handed -= 1;
+        state.handed = false;
         state.completed += 1;
         if let Err(e) = outcome.result {
             state.last_failure = Failure {
@@ -209,8 +202,10 @@ impl Queue {
             job.link(state.retired.take());
             state.retired = Some(job);
         }
-        self.workers.enqueue_cleanup::<_, 1>(self.clone());
-        self.workers.enqueue::<_, 0>(self.clone());
+        self.hardware
+            .workers()
+            .enqueue_cleanup::<_, 1>(self.clone());
+        self.hardware.workers().enqueue::<_, 0>(self.clone());
     }
 
     /// Frees the jobs that have ended. May sleep.
@@ -235,7 +230,7 @@ impl Queue {
     pub(crate) fn close(self: &Arc<Self>) {
         self.state.lock().closed = true;
         // The watchdog of the hardware queue finds and kills those that run.
-        self.workers.enqueue::<_, 0>(self.clone());
+        self.hardware.workers().enqueue::<_, 0>(self.clone());
     }
 
     /// Ends all jobs of a device that is gone. The workers were stopped.
@@ -244,7 +239,6 @@ impl Queue {
         loop {
             // Each job pushed ends at once, which makes room for the next.
             self.hand_over();
-            self.hw_queue.pump();
             if self.state.lock().pending.is_empty() {
                 break;
             }
@@ -261,7 +255,7 @@ impl Queue {
 
 impl Wake for Queue {
     fn wake(this: &Arc<Self>) {
-        this.workers.enqueue::<_, 0>(this.clone());
+        this.hardware.workers().enqueue::<_, 0>(this.clone());
     }
 }
 

@@ -91,11 +91,13 @@ struct drm_gmem_vm_destroy {
  *
  * Its contents are zero, whoever owned the memory before.
  *
- * Errors: -EINVAL (flags; size zero, not a multiple of the CPU page size, or above 2^40),
- * -ENOMEM (host memory), -ENOSPC (device memory).
+ * Errors: -EINVAL (flags; size zero, not a multiple of the CPU's and of the device's smallest
+ * page size, or above 2^40), -ENOMEM (host memory), -ENOSPC (device memory), -EIO (the device
+ * failed to clear its memory), -EOPNOTSUPP (host memory that the device can't reach as it is),
+ * -EINTR (killed meanwhile).
  */
 struct drm_gmem_bo_create {
-	/** @size: bytes, a multiple of the CPU's page size. */
+	/** @size: bytes, a multiple of the CPU's and of the device's smallest page size. */
 	__u64 size;
 	/** @flags: exactly one of DEVICE and HOST; CPU_VISIBLE only with DEVICE. */
 	__u32 flags;
@@ -175,7 +177,8 @@ struct drm_gmem_bind_op {
  *
  * Errors: -EINVAL (also: @num_ops zero or above 4096), -ENOENT (VM), -EFAULT, -ENOMEM,
  * -ENOSPC (device memory for page tables), those of the operations, and -EIO if the
- * device didn't confirm the change: the VM is unusable then.
+ * device didn't confirm the change: the VM is unusable then, and the device was given up,
+ * so that all else gives -ENODEV.
  */
 struct drm_gmem_bind {
 	/** @vm_id: the VM. */

@@ -86,11 +86,12 @@ impl<D: Driver> Space<D> {
         // Where earlier operations may have taken tables away: only one that covers a largest page
         // as a whole can.
         let mut unknown: Option<VaRange> = None;
+        let mut changes = 0;
         for op in ops {
             let range = op.range();
             let around = range.align_outward(largest);
             let basis = match unknown.and_then(|u| u.intersect(&around)) {
-                Some(_) => Basis::Unknown,
+                Some(_) => Basis::Unknown(changes),
                 None => Basis::Current,
             };
             match op {
@@ -109,6 +110,7 @@ impl<D: Driver> Space<D> {
                 }
             }
             if range.size() >= largest {
+                changes += 1;
                 unknown = Some(unknown.map_or(around, |u| u.hull(&around)));
             }
         }

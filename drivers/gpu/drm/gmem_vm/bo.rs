@@ -13,7 +13,10 @@ use crate::{
         CopySource,
         Driver, //
     },
-    kapi::gem::HostPages,
+    kapi::gem::{
+        check_size,
+        HostPages, //
+    },
     memory::MemoryBlock,
     object::{
         Extent,
@@ -101,7 +104,10 @@ impl<D: Driver> Bo<D> {
         }
         // Before the GEM object, which would otherwise be made only to be thrown away.
         let block = match placement {
-            Placement::Host => None,
+            Placement::Host => {
+                check_size(usize::try_from(size)?)?;
+                None
+            }
             _ => {
                 let memory = device.memory().ok_or(ENOSPC)?;
                 let block = memory.alloc(size, placement == Placement::DeviceVisible)?;

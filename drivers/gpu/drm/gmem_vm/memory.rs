@@ -90,12 +90,8 @@ impl Memory {
             GpuBuddyAllocMode::TopDown
         };
         let blocks = KBox::pin_init(
-            self.buddy.alloc_blocks(
-                mode,
-                size,
-                self.granule,
-                GpuBuddyAllocFlags::default(),
-            ),
+            self.buddy
+                .alloc_blocks(mode, size, self.granule, GpuBuddyAllocFlags::default()),
             GFP_KERNEL,
         )?;
         Ok(MemoryBlock { blocks })

@@ -107,9 +107,10 @@ impl Iterator for Leaves {
 pub enum Basis {
     /// The page table as it is now.
     Current,
-    /// An earlier change of the same batch touches this region: any table there may be missing by
-    /// then.
-    Unknown,
+    /// Earlier changes of the same batch cover a whole largest page here: any table of the smallest
+    /// pages may be missing by then. The number counts those changes: what was set aside under the
+    /// same number will still be there.
+    Unknown(u32),
 }
 
 /// A device page table.

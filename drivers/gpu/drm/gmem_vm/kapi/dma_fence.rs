@@ -277,6 +277,12 @@ pub struct FenceReservation<O: FenceOps> {
     _ops: PhantomData<fn() -> O>,
 }
 
+// SAFETY: This is memory that nobody else knows of.
+unsafe impl<O: FenceOps> Send for FenceReservation<O> {}
+
+// SAFETY: A shared `FenceReservation` does not allow anything.
+unsafe impl<O: FenceOps> Sync for FenceReservation<O> {}
+
 impl<O: FenceOps> FenceReservation<O> {
     /// Allocates the memory.
     ///
@@ -377,7 +383,7 @@ impl<O: FenceOps> Drop for PendingFence<O> {
 }
 
 /// Something that can be woken by a [`FenceWaiter`].
-pub trait Wake: Send + Sync {
+pub trait Wake: Send + Sync + 'static {
     /// A fence was signalled.
     ///
     /// Called with the lock of the fence held and interrupts disabled. It must not sleep, must not
@@ -674,7 +680,11 @@ mod tests {
     fn timelines_are_ordered_and_distinct() -> Result {
         let timeline = Timeline::new();
         let other = Timeline::new();
-        let fences = [publish(&timeline)?, publish(&timeline)?, publish(&timeline)?];
+        let fences = [
+            publish(&timeline)?,
+            publish(&timeline)?,
+            publish(&timeline)?,
+        ];
         let other_fence = publish(&other)?;
 
         for (i, fence) in fences.iter().enumerate() {

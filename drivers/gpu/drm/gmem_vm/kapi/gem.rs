@@ -75,9 +75,7 @@ struct Pages {
 impl Pages {
     /// Pins all pages of an object.
     fn new(obj: &impl IntoGEMObject) -> Result<Self> {
-        if obj.size() > ram_bytes() / 2 {
-            return Err(ENOMEM);
-        }
+        check_size(obj.size())?;
 
         // SAFETY: The object is valid, and this field of it is constant.
         let filp = NonNull::new(unsafe { (*obj.as_raw()).filp }).ok_or(EINVAL)?;
@@ -194,6 +192,15 @@ unsafe fn pages_left(pfn: usize) -> usize {
 
         bindings::folio_pfn(folio) + bindings::folio_nr_pages(folio) - pfn
     }
+}
+
+/// Fails with `ENOMEM` if an object of this many bytes is more than the host's memory should hold.
+pub fn check_size(bytes: usize) -> Result {
+    if bytes > ram_bytes() / 2 {
+        return Err(ENOMEM);
+    }
+
+    Ok(())
 }
 
 /// All memory there is, in bytes.

@@ -94,7 +94,6 @@ macro_rules! declare_ioctls {
 
 /// Which way the argument goes, from the view of userspace.
 #[doc(hidden)]
-#[expect(clippy::upper_case_acronyms)]
 #[derive(Clone, Copy)]
 pub enum Direction {
     IOR,

@@ -262,7 +262,9 @@ mod tests {
     #[test]
     fn new_syncobj() -> Result {
         assert!(SyncObj::new(false)?.fence().is_none());
-        assert!(SyncObj::new(true)?.fence().is_some_and(|fence| fence.is_signaled()));
+        assert!(SyncObj::new(true)?
+            .fence()
+            .is_some_and(|fence| fence.is_signaled()));
         Ok(())
     }
 

@@ -66,7 +66,11 @@ mod tests {
         // Neither the null pointer, nor kernel memory, nor the end of everything.
         let on_stack = 1u64;
 
-        for address in [0, core::ptr::from_ref(&on_stack).addr() as u64, u64::MAX - 7] {
+        for address in [
+            0,
+            core::ptr::from_ref(&on_stack).addr() as u64,
+            u64::MAX - 7,
+        ] {
             assert!(read_array::<u64>(address, 1).is_err_and(|e| e == EFAULT));
         }
     }
