@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `npu embed`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use npu::{Counters, Device, Memory};
+
+use super::text::Input;
+use super::{Result, human, say, table, text};
+use crate::model::engine::{Engine, Options, Usage};
+use crate::model::tokens::Batch;
+use crate::model::weights::Weights;
+use crate::model::{reference, vectors};
+
+/// Most tokens of a batch, padding included.
+const ROWS: usize = 1024;
+
+/// What `npu embed` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    text: text::Args,
+
+    /// Compare the vectors with those of this file, which npu reference wrote.
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+
+    /// Compare the vectors with those computed by the CPU, here and now.
+    #[arg(long)]
+    check: bool,
+
+    /// Largest difference from the reference that is no error.
+    #[arg(long, default_value_t = 1e-4)]
+    tolerance: f64,
+
+    /// Where the weights shall be; host memory takes what doesn't fit.
+    #[arg(long, value_enum, default_value_t = Place::Device)]
+    memory: Place,
+
+    /// Seconds to wait for the device.
+    #[arg(long, default_value_t = 60)]
+    timeout: u64,
+}
+
+/// Names of memories on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Place {
+    /// Device memory, filled by the device itself.
+    Device,
+    /// Device memory that the CPU can reach, filled by the CPU.
+    Visible,
+    /// Host memory.
+    Host,
+}
+
+impl Place {
+    fn order(self) -> Vec<Memory> {
+        match self {
+            Self::Device => vec![Memory::Device, Memory::Host],
+            Self::Visible => vec![Memory::DeviceVisible, Memory::Device, Memory::Host],
+            Self::Host => vec![Memory::Host],
+        }
+    }
+}
+
+/// What computing the vectors took.
+struct Figures {
+    sentences: usize,
+    tokens: usize,
+    weights: Usage,
+    work: Usage,
+    jobs: u64,
+    load: Duration,
+    run: Duration,
+    device: Duration,
+    before: Counters,
+    after: Counters,
+}
+
+/// Computes vectors on the NPU, shows how alike the sentences are, and checks the vectors.
+pub fn run(args: &Args, device: impl FnOnce() -> npu::Result<Device>) -> Result {
+    let input = args.text.load()?;
+    // A reference that can't be used should be known before the work, not after.
+    let expected = match &args.reference {
+        Some(path) => Some(vectors::load(path, &input.sentences)?),
+        None => None,
+    };
+    let (found, figures) = compute(args, &input, &device()?)?;
+    say(table::similarities(&input.sentences, &found))?;
+    say(figures.text().trim_end())?;
+    if let Some(expected) = expected {
+        check("the reference", &found, &expected, args.tolerance)?;
+    }
+    if args.check {
+        let started = Instant::now();
+        let expected = reference::vectors(&args.text.model, &input.config, &input.tokens)?;
+        let what = format!("the CPU ({:.1} s)", started.elapsed().as_secs_f64());
+        check(&what, &found, &expected, args.tolerance)?;
+    }
+    Ok(())
+}
+
+fn compute(args: &Args, input: &Input, device: &Device) -> Result<(Vec<Vec<f32>>, Figures)> {
+    let before = device.counters()?;
+    let batches = Batch::split(&input.tokens, ROWS);
+    let options = Options {
+        rows: batches.iter().map(Batch::rows).max().unwrap_or(0),
+        sentences: batches
+            .iter()
+            .map(|batch| batch.members.len())
+            .max()
+            .unwrap_or(0),
+        places: args.memory.order(),
+        timeout: Duration::from_secs(args.timeout),
+    };
+    let started = Instant::now();
+    let weights = Weights::open(&args.text.model)?;
+    let mut engine = Engine::load(device, &input.config, &weights, options)?;
+    let load = started.elapsed();
+
+    let started = Instant::now();
+    let mut found = vec![Vec::new(); input.sentences.len()];
+    for batch in &batches {
+        for (member, vector) in batch.members.iter().zip(engine.run(batch)?) {
+            found[*member] = vector;
+        }
+    }
+    let figures = Figures {
+        sentences: input.sentences.len(),
+        tokens: input.tokens.iter().map(|tokens| tokens.ids.len()).sum(),
+        weights: engine.weight_usage(),
+        work: engine.work_usage(),
+        jobs: engine.jobs(),
+        load,
+        run: started.elapsed(),
+        device: engine.device_time(),
+        before,
+        after: device.counters()?,
+    };
+    Ok((found, figures))
+}
+
+/// Compares vectors and says how far apart they are.
+fn check(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f64) -> Result {
+    let difference = reference::largest_difference(found, expected)?;
+    // Written so that what is not a number fails.
+    if difference <= tolerance {
+        let count = found.len();
+        return say(format_args!(
+            "{:<12} {count} vectors agree with {what}: largest difference {difference:.1e}, \
+             tolerance {tolerance:.0e}",
+            "check"
+        ));
+    }
+    Err(format!(
+        "the vectors differ from {what} by {difference:.1e}, more than the tolerance of \
+         {tolerance:.0e}"
+    )
+    .into())
+}
+
+impl Figures {
+    fn text(&self) -> String {
+        let since = |counter: fn(&Counters) -> u64| {
+            counter(&self.after).wrapping_sub(counter(&self.before))
+        };
+        let (hits, misses) = (since(|c| c.tlb_hits), since(|c| c.tlb_misses));
+        let usage = |usage: Usage| {
+            format!(
+                "{} device, {} host",
+                human::bytes(usage.device),
+                human::bytes(usage.host)
+            )
+        };
+        let rows = [
+            (
+                "sentences",
+                format!("{}, {} tokens", self.sentences, self.tokens),
+            ),
+            ("weights", usage(self.weights)),
+            ("work", usage(self.work)),
+            (
+                "jobs",
+                format!(
+                    "{} for the model, {} in all, {} failed",
+                    self.jobs,
+                    since(|c| c.jobs_ok),
+                    since(|c| c.jobs_failed)
+                ),
+            ),
+            (
+                "moved",
+                format!(
+                    "{} read, {} written",
+                    human::bytes(since(|c| c.bytes_read)),
+                    human::bytes(since(|c| c.bytes_written))
+                ),
+            ),
+            (
+                "TLB",
+                format!(
+                    "{} hits, {} misses ({} hit), {} invalidations",
+                    human::count(hits),
+                    human::count(misses),
+                    human::percent(hits, hits + misses),
+                    human::count(since(|c| c.tlb_invalidations))
+                ),
+            ),
+            (
+                "time",
+                format!(
+                    "{:.2} s to bring the weights, {:.2} s to compute, {:.2} s of it on the device",
+                    self.load.as_secs_f64(),
+                    self.run.as_secs_f64(),
+                    self.device.as_secs_f64()
+                ),
+            ),
+        ];
+        human::rows(&rows)
+    }
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What can go wrong, in words.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device file could not be opened.
+    #[error("cannot open {}: {errno}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: Errno,
+    },
+
+    /// No accelerator has the driver that was looked for.
+    #[error("no accelerator of the driver '{driver}' under /dev/accel ({seen})")]
+    NoDevice {
+        /// The driver's name.
+        driver: String,
+        /// What is there instead.
+        seen: String,
+    },
+
+    /// The kernel refused an operation.
+    #[error("{operation}: {} ({errno})", operation.meaning(*errno))]
+    System {
+        /// What was asked for.
+        operation: Operation,
+        /// What the kernel said.
+        errno: Errno,
+    },
+
+    /// A job ended badly.
+    #[error(transparent)]
+    Job(#[from] JobError),
+
+    /// The wait took longer than allowed.
+    #[error("timed out waiting for the device")]
+    Timeout,
+
+    /// An access outside a mapping.
+    #[error("{length} bytes at offset {offset} lie outside the {size} bytes that are mapped")]
+    OutOfRange {
+        /// First byte.
+        offset: usize,
+        /// Number of bytes.
+        length: usize,
+        /// Size of the mapping.
+        size: usize,
+    },
+
+    /// No free range of device addresses is large enough.
+    #[error("no {size} free bytes of device addresses, aligned to {align}")]
+    AddressSpace {
+        /// Bytes wanted.
+        size: u64,
+        /// Alignment wanted.
+        align: u64,
+    },
+
+    /// A handle was used with another device file than the one that made it.
+    #[error("{what} belongs to another open device")]
+    OtherDevice {
+        /// What kind of handle.
+        what: &'static str,
+    },
+
+    /// The CPU can't reach this buffer, or it was not asked for.
+    #[error("the buffer has no CPU mapping")]
+    NotMapped,
+}
+
+impl Error {
+    /// The kernel's error number, if it was the kernel that refused.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::System { errno, .. } | Self::Open { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// Is it that some memory is full?
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self.errno(), Some(Errno::NOSPC | Errno::NOMEM))
+    }
+}
+
+/// An operation of the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Ask the driver's name and version.
+    Version,
+    /// Ask what the device can do and has.
+    QueryDevice,
+    /// Ask the device's version and counters.
+    Query,
+    /// Create an address space.
+    VmCreate,
+    /// Create a buffer object.
+    BoCreate,
+    /// Get a buffer object's mmap() offset.
+    BoMmap,
+    /// Map a buffer object into the CPU's address space.
+    Mmap,
+    /// Change the mappings of an address space.
+    Bind,
+    /// Unmap a range of an address space.
+    Unbind,
+    /// Create a queue.
+    QueueCreate,
+    /// Submit a job.
+    Submit,
+    /// Ask how a queue's jobs ended.
+    JobStatus,
+    /// Create a syncobj.
+    SyncobjCreate,
+    /// Wait for syncobjs.
+    SyncobjWait,
+    /// Signal a syncobj from the CPU.
+    SyncobjSignal,
+    /// Take a syncobj's fence away.
+    SyncobjReset,
+    /// Ask how far a timeline got.
+    SyncobjQuery,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "driver version",
+            Self::QueryDevice => "device query",
+            Self::Query => "counter query",
+            Self::VmCreate => "creating an address space",
+            Self::BoCreate => "creating a buffer",
+            Self::BoMmap => "preparing a CPU mapping",
+            Self::Mmap => "mapping a buffer for the CPU",
+            Self::Bind => "binding",
+            Self::Unbind => "unbinding",
+            Self::QueueCreate => "creating a queue",
+            Self::Submit => "submitting a job",
+            Self::JobStatus => "job status",
+            Self::SyncobjCreate => "creating a syncobj",
+            Self::SyncobjWait => "waiting for a syncobj",
+            Self::SyncobjSignal => "signalling a syncobj",
+            Self::SyncobjReset => "resetting a syncobj",
+            Self::SyncobjQuery => "querying a timeline",
+        })
+    }
+}
+
+impl Operation {
+    /// What an error number means for this operation, by the uAPI's documentation.
+    fn meaning(self, errno: Errno) -> &'static str {
+        match (self, errno) {
+            (_, Errno::NODEV) => "the device is gone",
+            (_, Errno::NOMEM) => "out of host memory",
+            (_, Errno::FAULT) => "bad user pointer",
+            (_, Errno::NOTTY) => "not an ioctl of this driver",
+            (Self::VmCreate, Errno::NOSPC) => {
+                "no device memory for a page table, or too many address spaces"
+            }
+            (Self::BoCreate, Errno::NOSPC) => "device memory is full",
+            (Self::BoCreate, Errno::INVAL) => "bad size or flags",
+            (Self::BoMmap, Errno::PERM) => "the CPU can't reach this part of device memory",
+            (Self::Bind | Self::Unbind, Errno::NOSPC) => "no device memory for page tables",
+            (Self::Bind | Self::Unbind, Errno::RANGE) => {
+                "outside the address space or beyond the buffer"
+            }
+            (Self::Bind | Self::Unbind, Errno::INVAL) => "misaligned or empty range, or bad flags",
+            (Self::Bind | Self::Unbind | Self::Submit, Errno::IO) => {
+                "the address space is unusable"
+            }
+            (Self::QueueCreate, Errno::NOSPC) => "too many queues",
+            (Self::Submit, Errno::RANGE) => "commands outside the address space",
+            (Self::Submit, Errno::INVAL) => {
+                "bad size, misaligned commands, or a syncobj without a fence"
+            }
+            (_, Errno::NOENT) => "no such object",
+            (_, Errno::INVAL) => "bad argument",
+            _ => "refused",
+        }
+    }
+}
+
+/// How a job failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("job {seqno} failed: {cause}")]
+pub struct JobError {
+    /// Which job, counting its queue's submissions from 1.
+    pub seqno: u64,
+    /// Why.
+    pub cause: JobFailure,
+}
+
+/// Why a job failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobFailure {
+    /// It touched an address that it may not.
+    Fault {
+        /// The device address.
+        address: u64,
+        /// 1 not mapped, 2 not writable, 3 not executable, 4 outside the address space.
+        reason: u32,
+    },
+    /// The device did not understand a command.
+    BadCommand {
+        /// Offset of the command in bytes.
+        offset: u64,
+        /// 1 unknown opcode, 2 wrong size, 3 reserved field, 4 misaligned, 5 out of range.
+        reason: u32,
+    },
+    /// Anything else.
+    Other(Errno),
+}
+
+impl JobFailure {
+    /// Decodes what the kernel reports.
+    pub(crate) fn new(error: u32, detail: u64, reason: u32) -> Self {
+        match Errno::from_raw_os_error(error as i32) {
+            Errno::FAULT => Self::Fault {
+                address: detail,
+                reason,
+            },
+            Errno::INVAL => Self::BadCommand {
+                offset: detail,
+                reason,
+            },
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for JobFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Fault { address, reason } => {
+                let why = match reason {
+                    1 => "is not mapped",
+                    2 => "is not writable",
+                    3 => "is not executable",
+                    4 => "is outside the address space",
+                    _ => "can't be accessed",
+                };
+                write!(f, "device address {address:#x} {why}")
+            }
+            Self::BadCommand { offset, reason } => {
+                let why = match reason {
+                    1 => "has an unknown opcode",
+                    2 => "has the wrong size",
+                    3 => "has a reserved field that is not zero",
+                    4 => "is misaligned",
+                    5 => "has an operand out of range",
+                    _ => "is bad",
+                };
+                write!(f, "the command at offset {offset:#x} {why}")
+            }
+            Self::Other(Errno::TIMEDOUT) => f.write_str("it ran longer than the device allows"),
+            Self::Other(Errno::CANCELED) => f.write_str("its queue was closed"),
+            Self::Other(Errno::NODEV) => f.write_str("the device is gone"),
+            Self::Other(Errno::IO) => f.write_str("the device failed"),
+            Self::Other(errno) => write!(f, "{errno}"),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The structures of `npu::uapi` against the kernel's headers, as a C compiler sees them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use npu::uapi::*;
+
+/// One fact: a C expression and what Rust says it is.
+struct Facts(Vec<(String, u64)>);
+
+impl Facts {
+    fn add(&mut self, expression: impl Into<String>, value: u64) {
+        self.0.push((expression.into(), value));
+    }
+}
+
+/// Size and field offsets of structures.
+macro_rules! layouts {
+    ($facts:ident; $($c:literal = $rust:ident { $($field:ident),* })*) => {$(
+        $facts.add(concat!("sizeof(struct ", $c, ")"), size_of::<$rust>() as u64);
+        $(
+            $facts.add(
+                concat!("offsetof(struct ", $c, ", ", stringify!($field), ")"),
+                std::mem::offset_of!($rust, $field) as u64,
+            );
+            let value = $rust::default().$field;
+            $facts.add(
+                concat!("sizeof(((struct ", $c, " *)0)->", stringify!($field), ")"),
+                size_of_val(&value) as u64,
+            );
+        )*
+        // Every field is listed above, or this doesn't compile.
+        let $rust { $($field: _),* } = $rust::default();
+    )*};
+}
+
+/// Constants by their C names.
+macro_rules! constants {
+    ($facts:ident; $($c:literal = $rust:expr;)*) => {
+        $($facts.add($c, u64::from($rust));)*
+    };
+}
+
+fn facts() -> Facts {
+    let mut facts = Facts(Vec::new());
+    layouts! { facts;
+        "drm_version" = Version {
+            version_major, version_minor, version_patchlevel, name_len, name, date_len, date,
+            desc_len, desc
+        }
+        "drm_gem_close" = GemClose { handle, pad }
+        "drm_syncobj_create" = SyncobjCreate { handle, flags }
+        "drm_syncobj_destroy" = SyncobjDestroy { handle, pad }
+        "drm_syncobj_wait" = SyncobjWait {
+            handles, timeout_nsec, count_handles, flags, first_signaled, pad, deadline_nsec
+        }
+        "drm_syncobj_timeline_wait" = SyncobjTimelineWait {
+            handles, points, timeout_nsec, count_handles, flags, first_signaled, pad, deadline_nsec
+        }
+        "drm_syncobj_array" = SyncobjArray { handles, count_handles, pad }
+        "drm_syncobj_timeline_array" = SyncobjTimelineArray {
+            handles, points, count_handles, flags
+        }
+        "drm_gmem_query_device" = QueryDevice {
+            flags, pad, page_sizes, va_start, va_end, mem_total, mem_visible, mem_free, caps
+        }
+        "drm_gmem_vm_create" = VmCreate { flags, vm_id }
+        "drm_gmem_vm_destroy" = VmDestroy { vm_id, pad }
+        "drm_gmem_bo_create" = BoCreate { size, flags, handle }
+        "drm_gmem_bo_mmap" = BoMmap { handle, flags, offset }
+        "drm_gmem_bind_op" = BindOp { op, flags, handle, pad, va, size, bo_offset, attrs }
+        "drm_gmem_bind" = Bind { vm_id, flags, num_ops, pad, ops }
+        "drm_gmem_unbind" = Unbind { vm_id, flags, va, size }
+        "drm_gmem_sync" = Sync { handle, flags, point }
+        "drm_npu_queue_create" = QueueCreate { flags, queue_id }
+        "drm_npu_queue_destroy" = QueueDestroy { queue_id, pad }
+        "drm_npu_submit" = Submit { queue_id, vm_id, commands, size, flags, num_syncs, pad, syncs }
+        "drm_npu_job_status" = JobStatus {
+            queue_id, error, seqno, detail, reason, pad, completed
+        }
+        "drm_npu_query" = Query {
+            flags, version, num_queues, job_timeout_ms, timestamp, jobs_ok, jobs_failed, tlb_hits,
+            tlb_misses, tlb_invalidations, bytes_read, bytes_written, bytes_to_device,
+            bytes_to_host, bytes_cleared
+        }
+    }
+    constants! { facts;
+        "DRM_GMEM_CAP_FAULTS" = CAP_FAULTS;
+        "DRM_GMEM_BO_DEVICE" = BO_DEVICE;
+        "DRM_GMEM_BO_HOST" = BO_HOST;
+        "DRM_GMEM_BO_CPU_VISIBLE" = BO_CPU_VISIBLE;
+        "DRM_GMEM_BIND_OP_MAP_BO" = BIND_OP_MAP_BO;
+        "DRM_GMEM_BIND_OP_UNMAP" = BIND_OP_UNMAP;
+        "DRM_GMEM_BIND_READONLY" = BIND_READONLY;
+        "DRM_GMEM_BIND_EXEC" = BIND_EXEC;
+        "DRM_GMEM_SYNC_SIGNAL" = SYNC_SIGNAL;
+        "DRM_GMEM_SYNC_TIMELINE" = SYNC_TIMELINE;
+        "NPU_ATTR_CACHE_WRITE_BACK" = ATTR_CACHE_WRITE_BACK;
+        "NPU_ATTR_CACHE_UNCACHED" = ATTR_CACHE_UNCACHED;
+        "NPU_ATTR_CACHE_WRITE_THROUGH" = ATTR_CACHE_WRITE_THROUGH;
+        "NPU_ATTR_COMPRESSION(3)" = attr_compression(3);
+        "DRM_SYNCOBJ_CREATE_SIGNALED" = SYNCOBJ_CREATE_SIGNALED;
+        "DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL" = SYNCOBJ_WAIT_FLAGS_WAIT_ALL;
+        "DRM_SYNCOBJ_WAIT_FLAGS_WAIT_FOR_SUBMIT" = SYNCOBJ_WAIT_FLAGS_WAIT_FOR_SUBMIT;
+        "DRM_IOCTL_VERSION" = IOCTL_VERSION;
+        "DRM_IOCTL_GEM_CLOSE" = IOCTL_GEM_CLOSE;
+        "DRM_IOCTL_SYNCOBJ_CREATE" = IOCTL_SYNCOBJ_CREATE;
+        "DRM_IOCTL_SYNCOBJ_DESTROY" = IOCTL_SYNCOBJ_DESTROY;
+        "DRM_IOCTL_SYNCOBJ_WAIT" = IOCTL_SYNCOBJ_WAIT;
+        "DRM_IOCTL_SYNCOBJ_RESET" = IOCTL_SYNCOBJ_RESET;
+        "DRM_IOCTL_SYNCOBJ_SIGNAL" = IOCTL_SYNCOBJ_SIGNAL;
+        "DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT" = IOCTL_SYNCOBJ_TIMELINE_WAIT;
+        "DRM_IOCTL_SYNCOBJ_QUERY" = IOCTL_SYNCOBJ_QUERY;
+        "DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL" = IOCTL_SYNCOBJ_TIMELINE_SIGNAL;
+        "DRM_IOCTL_NPU_QUERY_DEVICE" = IOCTL_NPU_QUERY_DEVICE;
+        "DRM_IOCTL_NPU_VM_CREATE" = IOCTL_NPU_VM_CREATE;
+        "DRM_IOCTL_NPU_VM_DESTROY" = IOCTL_NPU_VM_DESTROY;
+        "DRM_IOCTL_NPU_BO_CREATE" = IOCTL_NPU_BO_CREATE;
+        "DRM_IOCTL_NPU_BO_MMAP" = IOCTL_NPU_BO_MMAP;
+        "DRM_IOCTL_NPU_BIND" = IOCTL_NPU_BIND;
+        "DRM_IOCTL_NPU_UNBIND" = IOCTL_NPU_UNBIND;
+        "DRM_IOCTL_NPU_QUEUE_CREATE" = IOCTL_NPU_QUEUE_CREATE;
+        "DRM_IOCTL_NPU_QUEUE_DESTROY" = IOCTL_NPU_QUEUE_DESTROY;
+        "DRM_IOCTL_NPU_SUBMIT" = IOCTL_NPU_SUBMIT;
+        "DRM_IOCTL_NPU_JOB_STATUS" = IOCTL_NPU_JOB_STATUS;
+        "DRM_IOCTL_NPU_QUERY" = IOCTL_NPU_QUERY;
+    }
+    facts
+}
+
+/// A directory of this test's own, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("npu-uapi-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch directory");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn matches_the_headers() {
+    let headers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../include/uapi");
+    let facts = facts();
+    let mut source = String::from(
+        "#include <stddef.h>\n#include <stdio.h>\n#include <drm/npu_accel.h>\nint main(void)\n{\n",
+    );
+    for (i, (expression, _)) in facts.0.iter().enumerate() {
+        writeln!(
+            source,
+            "\tprintf(\"{i} %llu\\n\", (unsigned long long)({expression}));"
+        )
+        .unwrap();
+    }
+    source.push_str("\treturn 0;\n}\n");
+
+    let scratch = Scratch::new();
+    let (c, program) = (scratch.0.join("uapi.c"), scratch.0.join("uapi"));
+    std::fs::write(&c, source).expect("the C program");
+    let compiler = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".into()))
+        .args([
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-pedantic",
+            "-std=gnu11",
+            "-idirafter",
+        ])
+        // drm.h of libdrm, where the kernel's isn't installed.
+        .args(["/usr/include/libdrm", "-I"])
+        .arg(headers)
+        .arg("-o")
+        .args([&program, &c])
+        .output()
+        .expect("a C compiler");
+    let errors = String::from_utf8_lossy(&compiler.stderr);
+    assert!(
+        compiler.status.success(),
+        "the headers don't compile:\n{errors}"
+    );
+
+    let output = Command::new(&program)
+        .output()
+        .expect("the compiled program runs");
+    let said: BTreeMap<usize, u64> = String::from_utf8(output.stdout)
+        .expect("numbers")
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(i, value)| {
+            (
+                i.parse().expect("an index"),
+                value.parse().expect("a value"),
+            )
+        })
+        .collect();
+    let wrong: Vec<String> = facts
+        .0
+        .iter()
+        .enumerate()
+        .filter(|(i, (_, value))| said.get(i) != Some(value))
+        .map(|(i, (what, value))| format!("{what}: C has {:?}, Rust {value}", said.get(&i)))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(facts.0.len() > 250);
+}
