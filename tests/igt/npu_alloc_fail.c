@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Every allocation that an ioctl makes fails once. The call then gives -ENOMEM
+ * or -ENOSPC, or does without; it never leaks, and never does half of what it
+ * should.
+ */
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "npu_lib.h"
+
+IGT_TEST_DESCRIPTION("Allocation failures in each ioctl");
+
+static int fail_nth = -1;
+
+static void set_fail_nth(unsigned int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", n);
+
+	igt_assert_eq((int)pwrite(fail_nth, text, len, 0), len);
+}
+
+/* How many allocations are left until the one that fails; 0: it has. */
+static unsigned int get_fail_nth(void)
+{
+	char text[16] = "";
+
+	igt_assert(pread(fail_nth, text, sizeof(text) - 1, 0) > 0);
+	return strtoul(text, NULL, 10);
+}
+
+/* Allocations that may sleep fail as well, and nobody is told but us. */
+static void require_fail_nth(void)
+{
+	static const struct { const char *path, *value; } settings[] = {
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N" },
+		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
+	};
+
+	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	igt_require_f(fail_nth >= 0, "the kernel has no fault injection\n");
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+		igt_require_f(npu_sysfs_write(settings[i].path, settings[i].value) == 0,
+			      "%s can't be set\n", settings[i].path);
+}
+
+static struct scene {
+	struct npu_ctx ctx;
+	uint32_t a, b;		/* 128 KiB of tagged device memory each */
+	uint64_t va;		/* where a is mapped */
+	uint64_t far;		/* where nothing is, nor a page table */
+	uint32_t id;		/* what the call made */
+	uint32_t done, ready;
+	struct npu_cb cb;
+} scene;
+
+static void scene_open(void)
+{
+	struct npu_ctx *ctx = &scene.ctx;
+
+	npu_ctx_open(ctx);
+	igt_assert_eq(npu_bo_create(ctx->fd, KIB(128), NPU_DEVICE, &scene.a), 0);
+	igt_assert_eq(npu_bo_create(ctx->fd, KIB(128), NPU_DEVICE, &scene.b), 0);
+	npu_bo_tag(ctx, scene.a, KIB(128), 1);
+	npu_bo_tag(ctx, scene.b, KIB(128), 2);
+	scene.va = npu_va(ctx, MIB(4), MIB(2));
+	igt_assert_eq(npu_map(ctx->fd, ctx->vm, scene.a, scene.va, 0, KIB(128), 0), 0);
+	scene.far = GIB(3000);
+	igt_assert_eq(npu_syncobj_create(ctx->fd, 0, &scene.done), 0);
+	igt_assert_eq(npu_syncobj_create(ctx->fd, DRM_SYNCOBJ_CREATE_SIGNALED, &scene.ready), 0);
+	npu_assert_alive(ctx);
+}
+
+static void assert_mapped(void)
+{
+	npu_assert_tags(&scene.ctx, scene.va, 32, 1, 0);
+}
+
+/* The calls: what to do, what must hold if it failed, how to undo it if it didn't. */
+
+static int do_query(void)
+{
+	struct drm_gmem_query_device q = {};
+
+	return npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_QUERY_DEVICE, &q);
+}
+
+static int do_facts(void)
+{
+	struct drm_npu_query q = {};
+
+	return npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_QUERY, &q);
+}
+
+static int do_vm(void)
+{
+	return npu_vm_create(scene.ctx.fd, &scene.id);
+}
+
+static void undo_vm(void)
+{
+	igt_assert_eq(npu_vm_destroy(scene.ctx.fd, scene.id), 0);
+}
+
+static int do_device_bo(void)
+{
+	return npu_bo_create(scene.ctx.fd, KIB(76), NPU_DEVICE, &scene.id);
+}
+
+static int do_visible_bo(void)
+{
+	return npu_bo_create(scene.ctx.fd, KIB(76), NPU_VISIBLE, &scene.id);
+}
+
+static int do_host_bo(void)
+{
+	return npu_bo_create(scene.ctx.fd, KIB(76), NPU_HOST, &scene.id);
+}
+
+static void undo_bo(void)
+{
+	igt_assert_eq(npu_bo_close(scene.ctx.fd, scene.id), 0);
+}
+
+static int do_mmap_offset(void)
+{
+	uint64_t offset;
+
+	return npu_bo_offset(scene.ctx.fd, scene.ctx.cells.handle, &offset);
+}
+
+static int do_bind_far(void)
+{
+	return npu_map(scene.ctx.fd, scene.ctx.vm, scene.b, scene.far, 0, KIB(128), 0);
+}
+
+static void failed_far(void)
+{
+	npu_assert_unmapped(&scene.ctx, scene.far);
+}
+
+static void undo_far(void)
+{
+	npu_assert_tags(&scene.ctx, scene.far, 32, 2, 0);
+	igt_assert_eq(npu_unmap(scene.ctx.fd, scene.ctx.vm, scene.far, KIB(128)), 0);
+	scene.far += GIB(3);
+}
+
+/* Cuts one mapping, replaces a part of it, and makes another, in one go. */
+static int do_bind_array(void)
+{
+	struct drm_gmem_bind_op ops[] = {
+		npu_op_unmap(scene.va + KIB(8), KIB(4)),
+		npu_op_map(scene.b, scene.va + KIB(20), KIB(4), KIB(8)),
+		npu_op_unmap(scene.va + KIB(64), KIB(64)),
+		npu_op_map(scene.b, scene.va + MIB(2), 0, KIB(128)),
+	};
+
+	return npu_bind(scene.ctx.fd, scene.ctx.vm, ops, ARRAY_LEN(ops));
+}
+
+static void failed_array(void)
+{
+	assert_mapped();
+	npu_assert_unmapped(&scene.ctx, scene.va + MIB(2));
+}
+
+static void undo_array(void)
+{
+	npu_assert_tags(&scene.ctx, scene.va, 2, 1, 0);
+	npu_assert_unmapped(&scene.ctx, scene.va + KIB(8));
+	npu_assert_tags(&scene.ctx, scene.va + KIB(20), 2, 2, 1);
+	npu_assert_unmapped(&scene.ctx, scene.va + KIB(64));
+	npu_assert_tags(&scene.ctx, scene.va + MIB(2), 32, 2, 0);
+	igt_assert_eq(npu_unmap(scene.ctx.fd, scene.ctx.vm, scene.va, MIB(4)), 0);
+	igt_assert_eq(npu_map(scene.ctx.fd, scene.ctx.vm, scene.a, scene.va, 0, KIB(128), 0), 0);
+}
+
+static int do_unbind(void)
+{
+	return npu_unmap(scene.ctx.fd, scene.ctx.vm, scene.va + KIB(40), KIB(8));
+}
+
+static void undo_unbind(void)
+{
+	npu_assert_unmapped(&scene.ctx, scene.va + KIB(40));
+	npu_assert_tags(&scene.ctx, scene.va + KIB(48), 20, 1, 12);
+	igt_assert_eq(npu_map(scene.ctx.fd, scene.ctx.vm, scene.a, scene.va + KIB(40), KIB(40),
+			      KIB(8), 0), 0);
+}
+
+static int do_queue(void)
+{
+	return npu_queue_create(scene.ctx.fd, &scene.id);
+}
+
+static void undo_queue(void)
+{
+	igt_assert_eq(npu_queue_destroy(scene.ctx.fd, scene.id), 0);
+}
+
+static int do_submit(void)
+{
+	struct drm_gmem_sync syncs[] = { npu_wait_for(scene.ready), npu_signal(scene.done) };
+
+	return npu_submit(&scene.ctx, &scene.cb, scene.ctx.queue, syncs, 2);
+}
+
+static void failed_submit(void)
+{
+	igt_assert_eq(npu_syncobj_poll(scene.ctx.fd, scene.done), -EINVAL);
+}
+
+static void undo_submit(void)
+{
+	igt_assert_eq(npu_fence_result(scene.ctx.fd, scene.done), 0);
+	igt_assert_eq(npu_syncobj_reset(scene.ctx.fd, scene.done), 0);
+}
+
+static int do_status(void)
+{
+	struct drm_npu_job_status status;
+
+	return npu_job_status(scene.ctx.fd, scene.ctx.queue, &status);
+}
+
+static int do_open(void)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", scene.ctx.fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	scene.id = fd;
+	return fd < 0 ? -errno : 0;
+}
+
+static void undo_open(void)
+{
+	close(scene.id);
+}
+
+static void nothing(void)
+{
+}
+
+static const struct call {
+	const char *name;
+	int (*run)(void);
+	void (*failed)(void);
+	void (*undo)(void);
+	bool keeps_tables;	/* undone, its page tables may still be there */
+} calls[] = {
+	{ "query-device", do_query, nothing, nothing, false },
+	{ "query", do_facts, nothing, nothing, false },
+	{ "vm-create", do_vm, nothing, undo_vm, false },
+	{ "bo-create-device", do_device_bo, nothing, undo_bo, false },
+	{ "bo-create-visible", do_visible_bo, nothing, undo_bo, false },
+	{ "bo-create-host", do_host_bo, nothing, undo_bo, false },
+	{ "bo-mmap", do_mmap_offset, nothing, nothing, false },
+	{ "bind-far", do_bind_far, failed_far, undo_far, true },
+	{ "bind-array", do_bind_array, failed_array, undo_array, true },
+	{ "unbind", do_unbind, assert_mapped, undo_unbind, true },
+	{ "queue-create", do_queue, nothing, undo_queue, false },
+	{ "submit", do_submit, failed_submit, undo_submit, false },
+	{ "job-status", do_status, nothing, nothing, false },
+	{ "open", do_open, nothing, undo_open, false },
+};
+
+static void test_call(const struct call *call)
+{
+	const unsigned int max = npu_scale(400);
+	unsigned int n, failures = 0, left = 0;
+	int fd = scene.ctx.fd;
+	uint64_t before;
+
+	igt_require(call->run != do_visible_bo || npu_device_info(fd).mem_visible);
+
+	/* Once without: what is allocated for the first time only is there then. */
+	scene.cb = npu_begin(&scene.ctx);
+	npu_cmd_nop(&scene.cb);
+	igt_assert_eq(call->run(), 0);
+	call->undo();
+	before = npu_mem_free(fd);
+
+	for (n = 1; n <= max && !left; n++) {
+		int ret;
+
+		scene.cb = npu_begin(&scene.ctx);
+		npu_cmd_nop(&scene.cb);
+		set_fail_nth(n);
+		ret = call->run();
+		left = get_fail_nth();
+		set_fail_nth(0);
+		if (ret) {
+			igt_assert_f(ret == -ENOMEM || ret == -ENOSPC, "allocation %u: %d\n", n, ret);
+			igt_assert_eq(left, 0);
+			npu_assert_mem_free(fd, before);
+			call->failed();
+			failures++;
+			continue;
+		}
+		call->undo();
+		if (call->keeps_tables)
+			before = npu_mem_free(fd);
+		else
+			npu_assert_mem_free(fd, before);
+	}
+	igt_info("%u allocations, %u of them needed\n", n - 2, failures);
+	npu_assert_alive(&scene.ctx);
+	assert_mapped();
+}
+
+/* After all these failures nothing is left in the device's memory. */
+static void test_rest(void)
+{
+	int base = npu_open();
+	uint64_t before;
+	struct npu_ctx ctx;
+
+	npu_ctx_close(&scene.ctx);
+	before = npu_mem_free(base);
+	for (int i = 0; i < 3; i++) {
+		npu_ctx_open(&ctx);
+		npu_assert_alive(&ctx);
+		npu_ctx_close(&ctx);
+	}
+	npu_assert_mem_free(base, before);
+	igt_assert_eq_u64(npu_mem_free(base), before);
+	close(base);
+}
+
+int igt_main()
+{
+	igt_fixture() {
+		require_fail_nth();
+		scene_open();
+	}
+
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+		igt_describe("Each of a call's allocations may fail");
+		igt_subtest_f("%s", calls[i].name)
+			test_call(&calls[i]);
+	}
+
+	igt_describe("Afterwards all memory is there again");
+	igt_subtest("rest")
+		test_rest();
+}
