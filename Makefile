@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Everything one does with this tree, on any x86-64 Linux machine: the work is
+# done by small scripts in tools/lab, in Debian roots of their own.
+
+LAB := tools/lab
+
+# What these variables say is for the scripts.
+export KDIR KSRC GMEM_CACHE TESTS BENCH NPU_MEM APERTURE NPUS FLAVOUR
+
+# The scripts share one cache and one build directory, and use all processors
+# by themselves.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help: ## this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@sed -n 's/^#= //p' $(MAKEFILE_LIST)
+
+demo: ## a transformer on the NPU, in a guest (NPU_MEM=64M APERTURE=0 ...)
+	@$(LAB)/demo
+
+test: ## all tests, on the debug kernel (TESTS=pattern for some)
+	@$(LAB)/test
+
+shell: ## a shell in a guest with an NPU, modules loaded (FLAVOUR=debug ...)
+	@$(LAB)/shell
+
+bench: ## one benchmark: BENCH=name
+	@$(LAB)/bench
+
+modules: ## gmem_vm.ko and npu.ko, for the lab's kernels or for KDIR=...
+	@$(LAB)/modules $(FLAVOUR)
+
+tools: ## npu-device and npu, into build/bin
+	@$(LAB)/tools
+
+igt: ## the IGT tests, into build/igt
+	@$(LAB)/igt
+
+kernel: ## the lab's kernels (KSRC=... for a source tree of your own)
+	@$(LAB)/kernel $(FLAVOUR)
+
+lint: ## format, clippy, rustdoc, checkpatch, shellcheck
+	@$(LAB)/lint
+
+clean: ## remove build/
+	rm -rf build
+
+distclean: clean ## remove build/ and the cache
+	@$(LAB)/distclean
+
+.PHONY: help demo test shell bench modules tools igt kernel lint clean distclean
+
+#= 
+#= Roots, kernels and crates are kept in $GMEM_CACHE (~/.cache/gmem_vm): the
+#= first 'make demo' or 'make test' takes about half an hour, later ones a minute
+#= or a few. Kernel modules for a kernel of your own: make modules KDIR=/its/build.
