@@ -7,7 +7,7 @@
 //! to care.
 //!
 //! Locks: `tlb` and `window` are leaf spinlocks; `maintenance` is a mutex, outside of those of the
-//! queues.
+//! queues, and `fenced` one inside of it.
 
 use crate::{
     pci::APERTURE_BAR,
@@ -97,6 +97,9 @@ pub(crate) struct Hw {
     #[pin]
     window: SpinLock<Window>,
     bus_master: BusMaster,
+    /// Whether the device was given up.
+    #[pin]
+    fenced: Mutex<bool>,
     /// Held while the device is being reset and while a queue is killed: both take more than one
     /// register.
     #[pin]
@@ -146,6 +149,7 @@ impl Hw {
                 resetting: false,
             }, "npu::window"),
             bus_master,
+            fenced <- new_mutex!(false, "npu::fenced"),
             maintenance <- new_mutex!((), "npu::maintenance"),
         }))
     }
@@ -175,8 +179,14 @@ impl Hw {
     /// Gives the device up: from now on no register is touched any more, and the device touches no
     /// memory of the host. Waits until it has stopped, or takes the bus away from it. Sleeps.
     pub(crate) fn fence_off(&self) {
+        let mut fenced = self.fenced.lock();
+        // Once is enough, and twice too much: the device may have a new driver by then.
+        if *fenced {
+            return;
+        }
         let stopped = self.reset();
         self.bus_master.clear();
+        *fenced = true;
         if !self.gone.xchg(true, Full) {
             if let Err(e) = stopped {
                 dev_err!(self.dev, "given up, it does not stop: {:?}\n", e);

@@ -165,8 +165,8 @@ impl Job {
     /// Ends the job. Called in the signalling path, in order.
     pub(crate) fn complete(this: Arc<Self>, mut outcome: Outcome) {
         // A file that is closed loses its jobs and its mappings together; which of the two ended the
-        // job first means nothing.
-        if outcome.result.is_err() && this.is_cancelled() {
+        // job first means nothing. That the device is gone does.
+        if outcome.result.is_err_and(|e| e != ENODEV) && this.is_cancelled() {
             outcome = Outcome::error(ECANCELED);
         }
         let fence = this.parts.lock().fence.take();
