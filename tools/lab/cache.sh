@@ -70,8 +70,7 @@ cached() {
 			tmp=$CACHE/tmp/$name.$$
 			for stale in "$CACHE/tmp/$name".*; do remove "$stale"; done
 			mkdir "$tmp"
-			"$@" "$tmp" </dev/null &
-			STEP_PID=$!
+			in_background "$@" "$tmp"
 			wait "$STEP_PID" || status=$?
 			STEP_PID=
 			if [ "$status" != 0 ]; then

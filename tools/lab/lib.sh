@@ -45,9 +45,8 @@ step() {
 	local title=$1 log=$2 start=$SECONDS next=30 pid status=0 width
 	shift 2
 	mkdir -p "$(dirname "$log")"
-	"$@" >"$log" 2>&1 </dev/null &
-	pid=$!
-	STEP_PID=$pid
+	in_background "$@" >"$log" 2>&1
+	pid=$STEP_PID
 	while kill -0 "$pid" 2>/dev/null; do
 		if [ -t 2 ]; then
 			width=$(($(tput cols 2>/dev/null || echo 80) - ${#title} - 16))
@@ -73,10 +72,19 @@ step() {
 	printf '  %s  %s\n' "$title" "$(clock $((SECONDS - start)))" >&2
 }
 
-# Interrupted: end the step under way, so that nothing goes on unseen.
+# in_background COMMAND...: starts it in a process group of its own, so that all
+# of it can be ended; sets STEP_PID.
 STEP_PID=
+in_background() {
+	set -m
+	"$@" </dev/null &
+	STEP_PID=$!
+	set +m
+}
+
+# Interrupted: end the step under way, so that nothing goes on unseen.
 stop_step() {
-	if [ -n "$STEP_PID" ]; then kill "$STEP_PID" 2>/dev/null || true; fi
+	if [ -n "$STEP_PID" ]; then kill -TERM -- "-$STEP_PID" 2>/dev/null || true; fi
 }
 trap 'stop_step; exit 130' INT
 trap 'stop_step; exit 143' TERM HUP

@@ -17,6 +17,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
@@ -40,7 +41,9 @@ const EIO: u32 = 5;
 /// Starts a guard that serves `public`, which listens at `path`, and returns the listener on which
 /// the guard passes messages on.
 pub fn spawn(public: UnixListener, path: &Path) -> io::Result<(Child, UnixListener)> {
-    let name = format!("npu-device-{}", std::process::id());
+    // Abstract names are shared with processes of other pid namespaces, which may have our pid.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let name = format!("npu-device-{}-{}", std::process::id(), now.as_nanos());
     let private = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
     let child = Command::new(std::env::current_exe()?)
         .arg("--socket")
