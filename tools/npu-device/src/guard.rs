@@ -57,7 +57,14 @@ pub fn spawn(public: UnixListener, path: &Path) -> io::Result<(Child, UnixListen
 
 /// What the guard's process does. Its standard input listens at `path`.
 pub fn run(path: &Path, name: &str) -> io::Result<()> {
-    let device = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    let device = match UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?) {
+        Ok(device) => device,
+        Err(e) => {
+            // The device has ended already; nobody will serve this socket.
+            std::fs::remove_file(path)?;
+            return Err(e);
+        }
+    };
     let public = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let client = accept(&public, &device);
     std::fs::remove_file(path)?;

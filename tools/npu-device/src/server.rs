@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,13 +72,14 @@ fn clear_path(path: &Path) -> Result<(), String> {
     if !metadata.file_type().is_socket() {
         return Err(format!("{shown} exists and is not a socket"));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            log::warn!("{shown} was left by a process that has ended: taking its place");
-            std::fs::remove_file(path).map_err(|e| format!("cannot remove {shown}: {e}"))
-        }
-        _ => Err(format!("{shown} is in use by another process")),
+    // Not by connecting: who listens there would take us for its client.
+    let listening = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let suffix = format!(" {shown}");
+    if listening.lines().any(|line| line.ends_with(&suffix)) {
+        return Err(format!("{shown} is in use by another process"));
     }
+    log::warn!("{shown} was left by a process that has ended: taking its place");
+    std::fs::remove_file(path).map_err(|e| format!("cannot remove {shown}: {e}"))
 }
 
 fn region_size(device: &Device, index: u32) -> u64 {

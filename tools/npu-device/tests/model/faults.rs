@@ -44,19 +44,19 @@ fn every_reason_and_access() {
     card.start_faults(4);
     let space = Space::new(&card).data();
     space.leaf(VA, 0x1000, RO);
-    let data_job = |commands: Commands| space.job(&commands, 0xc0_ffee);
+    let data_job = |page, commands: Commands| space.job_at(page, &commands, 0xc0_ffee);
     let far = 1 << 48;
     let cases = [
         (
-            data_job(Commands::new().copy(0, VA + 0x1008, 16)),
+            data_job(0, Commands::new().copy(0, VA + 0x1008, 16)),
             (VA + 0x1000, 1, 1, 24),
         ),
         (
-            data_job(Commands::new().fill(VA + 0x1000, 0x5000, 0)),
+            data_job(1, Commands::new().fill(VA + 0x1000, 0x5000, 0)),
             (VA + 0x1000, 2, 1, 0x5000),
         ),
-        (data_job(Commands::new().fill(VA + 4, 4, 0)), (VA, 2, 2, 8)),
-        (data_job(Commands::new().wait(far, 1)), (far, 1, 4, 8)),
+        (data_job(2, Commands::new().fill(VA + 4, 4, 0)), (VA, 2, 2, 8)),
+        (data_job(3, Commands::new().wait(far, 1)), (far, 1, 4, 8)),
         (job(space.pgd, 0x1000, 8, 0xc0_ffee), (0x1000, 4, 3, 8)),
         (
             job(space.pgd, VA + 0x2000, 8, 0xc0_ffee),

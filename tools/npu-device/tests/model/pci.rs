@@ -21,13 +21,13 @@ fn new() -> Pci {
 #[test]
 fn identity() {
     let mut pci = new();
-    assert_eq!(u32_at(&pci, 0x00), 0x4e50_1234);
+    assert_eq!(u32_at(&pci, 0x00), 0x4e50_1b36);
     assert_eq!(u32_at(&pci, 0x08), 0x1200_0001);
-    assert_eq!(u32_at(&pci, 0x2c), 0x4e50_1234);
+    assert_eq!(u32_at(&pci, 0x2c), 0x4e50_1b36);
     assert_eq!(u32_at(&pci, 0x3c), 0);
     set(&mut pci, 0, 0);
     set(&mut pci, 8, 0);
-    assert_eq!(u32_at(&pci, 0x00), 0x4e50_1234);
+    assert_eq!(u32_at(&pci, 0x00), 0x4e50_1b36);
     assert_eq!(u32_at(&pci, 0x08), 0x1200_0001);
 }
 
