@@ -98,7 +98,9 @@ fn queues_are_independent_and_parallel() {
     let a = card.submit(1, &link(1, 0x1000, 0x1008));
     let b = card.submit(2, &link(2, 0x1010, 0x1000));
     let c = card.submit(3, &link(3, 0x1018, 0x1010));
-    assert_eq!(card.r32(reg::STATUS), STATUS_READY | STATUS_BUSY);
+    until("they run", || {
+        card.r32(reg::STATUS) == STATUS_READY | STATUS_BUSY
+    });
     let d = card.submit(4, &space.job_at(4, &Commands::new().write(0x1018, 6), 0));
     for (queue, index) in [(1, a), (2, b), (3, c), (4, d)] {
         assert_eq!(card.finish(queue, index).outcome(), OK);
