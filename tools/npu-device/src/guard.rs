@@ -42,7 +42,9 @@ const EIO: u32 = 5;
 /// the guard passes messages on.
 pub fn spawn(public: UnixListener, path: &Path) -> io::Result<(Child, UnixListener)> {
     // Abstract names are shared with processes of other pid namespaces, which may have our pid.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let name = format!("npu-device-{}-{}", std::process::id(), now.as_nanos());
     let private = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
     let child = Command::new(std::env::current_exe()?)

@@ -55,7 +55,10 @@ fn every_reason_and_access() {
             data_job(1, Commands::new().fill(VA + 0x1000, 0x5000, 0)),
             (VA + 0x1000, 2, 1, 0x5000),
         ),
-        (data_job(2, Commands::new().fill(VA + 4, 4, 0)), (VA, 2, 2, 8)),
+        (
+            data_job(2, Commands::new().fill(VA + 4, 4, 0)),
+            (VA, 2, 2, 8),
+        ),
         (data_job(3, Commands::new().wait(far, 1)), (far, 1, 4, 8)),
         (job(space.pgd, 0x1000, 8, 0xc0_ffee), (0x1000, 4, 3, 8)),
         (
