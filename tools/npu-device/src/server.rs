@@ -73,13 +73,31 @@ fn clear_path(path: &Path) -> Result<(), String> {
         return Err(format!("{shown} exists and is not a socket"));
     }
     // Not by connecting: who listens there would take us for its client.
-    let listening = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let suffix = format!(" {shown}");
-    if listening.lines().any(|line| line.ends_with(&suffix)) {
+    if is_bound(path) {
         return Err(format!("{shown} is in use by another process"));
     }
     log::warn!("{shown} was left by a process that has ended: taking its place");
     std::fs::remove_file(path).map_err(|e| format!("cannot remove {shown}: {e}"))
+}
+
+/// Whether a living socket may have this path.
+fn is_bound(path: &Path) -> bool {
+    let list = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    // A socket's path is listed as it was spelt by who made it, whose directory is not known.
+    list.lines().filter_map(bound_path).any(|theirs| {
+        full.ends_with(theirs) || theirs.canonicalize().is_ok_and(|theirs| theirs == full)
+    })
+}
+
+/// The path in a line of the list of sockets, if it has one. It may have spaces.
+fn bound_path(line: &str) -> Option<&Path> {
+    const COLUMNS_BEFORE: usize = 7;
+    let mut rest = line;
+    for _ in 0..COLUMNS_BEFORE {
+        rest = rest.trim_start().split_once(' ')?.1;
+    }
+    Some(Path::new(rest))
 }
 
 fn region_size(device: &Device, index: u32) -> u64 {

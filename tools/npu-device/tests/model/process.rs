@@ -2,6 +2,7 @@
 
 //! The program: its command line, its socket, and its death.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -163,6 +164,17 @@ fn a_path_that_is_taken() {
     let mut first = program(&path, &["--no-guard", "--memory", "2M"]);
     until("the socket is there", || path.exists());
     let (status, text) = end(program(&path, &[]));
+    assert_eq!(status, Some(1));
+    assert!(text.contains("in use by another process"), "{text}");
+    // The same, spelt otherwise.
+    let (name, directory) = (path.file_name().unwrap(), path.parent().unwrap());
+    let relative = Command::new(env!("CARGO_BIN_EXE_npu-device"))
+        .current_dir(directory)
+        .args([OsStr::new("--socket"), name])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (status, text) = end(relative);
     assert_eq!(status, Some(1));
     assert!(text.contains("in use by another process"), "{text}");
     // By one that has died.
