@@ -43,6 +43,7 @@ use kernel::{
     new_work,
     pci,
     prelude::*,
+    sizes::SZ_4K,
     sync::{
         aref::ARef,
         Arc,
@@ -248,7 +249,8 @@ impl gmem_vm::Driver for Npu {
 
     const CAPS: Caps = Caps {
         page_sizes: PAGE_SIZES,
-        va_start: 0,
+        // An address of 0 means "none" in commands, and makes a bad pointer where it is none.
+        va_start: SZ_4K as u64,
         va_end: 1 << 48,
         faults: Faults::Fatal,
     };

@@ -201,8 +201,7 @@ impl Hw {
 
     /// Whether a programming error has halted the device.
     pub(crate) fn has_error(&self) -> bool {
-        self.with(|bar| bool::from(bar.read(STATUS).error()))
-            .unwrap_or(false)
+        self.with(|bar| bar.read(STATUS).error()).unwrap_or(false)
     }
 
     /// Asks the device whether it is there. One that isn't answers all ones.
@@ -224,7 +223,7 @@ impl Hw {
         self.tlb.lock().resetting = true;
         self.window.lock().resetting = true;
         self.with(|bar| bar.write_reg(CONTROL::zeroed().with_reset(true)));
-        let done = self.poll(|bar| !bool::from(bar.read(CONTROL).reset()));
+        let done = self.poll(|bar| !bar.read(CONTROL).reset());
         let mut window = self.window.lock();
         window.base = None;
         window.resetting = false;

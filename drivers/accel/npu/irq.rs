@@ -46,7 +46,7 @@ impl ThreadedHandler for Handler {
                     bar.write_reg(event);
                     event
                 });
-                if event.is_some_and(|event| event.error().into()) {
+                if event.is_some_and(|event| event.error()) {
                     hardware.recover();
                 }
             }

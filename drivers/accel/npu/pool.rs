@@ -30,6 +30,9 @@ struct Ready {
     next_key: u64,
 }
 
+/// A job that left the pool, in the node that held it there.
+pub(crate) type Popped = RBTreeNode<u64, (Descriptor, Entry)>;
+
 /// Jobs that are ready to run, in the order in which they became so.
 #[pin_data]
 pub(crate) struct Pool {
@@ -61,7 +64,7 @@ impl Pool {
     }
 
     /// Takes the first job, with a key that grows.
-    pub(crate) fn pop(&self) -> Option<(u64, RBTreeNode<u64, (Descriptor, Entry)>)> {
+    pub(crate) fn pop(&self) -> Option<(u64, Popped)> {
         let mut ready = self.ready.lock();
         let key = *ready.entries.cursor_front()?.current().0;
         Some((key, ready.entries.remove_node(&key)?))

@@ -22,7 +22,8 @@ extern "C" {
  * - A user pointer that can't be read or written gives -EFAULT.
  * - An id or handle that doesn't exist gives -ENOENT.
  * - After the device was removed every call gives -ENODEV.
- * - A call that fails has changed nothing.
+ * - A call that fails has changed nothing. The one exception: if the argument itself can be
+ *   read but not written (-EFAULT), what the call created is there, and goes with the file.
  */
 
 /**
@@ -47,7 +48,10 @@ struct drm_gmem_query_device {
 	__u64 mem_total;
 	/** @mem_visible: bytes of device memory that the CPU can map. */
 	__u64 mem_visible;
-	/** @mem_free: bytes of device memory that are free at this moment. */
+	/**
+	 * @mem_free: bytes of device memory that are free at this moment. Page tables take from
+	 * it too, so not all of it can be had as buffer objects.
+	 */
 	__u64 mem_free;
 	/** @caps: bit mask of DRM_GMEM_CAP_*. */
 	__u64 caps;
@@ -74,8 +78,8 @@ struct drm_gmem_vm_create {
 /**
  * struct drm_gmem_vm_destroy - destroy a device address space
  *
- * Ends all its mappings. Jobs that still use the VM keep it alive until they end; no
- * new ones can be submitted.
+ * Ends all its mappings at once; no new jobs can be submitted. Jobs that were submitted before
+ * still run, and end with -EFAULT where they touch what is gone.
  *
  * Errors: -EINVAL, -ENOENT.
  */

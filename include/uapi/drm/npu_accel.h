@@ -62,7 +62,8 @@ struct drm_npu_queue_destroy {
  * with an error: -EFAULT (it touched what isn't mapped, or not in that way), -EINVAL (bad
  * command), -ETIMEDOUT (it ran longer than the timeout of the device, 2 s by default),
  * -ECANCELED (its queue or file was closed), -EIO or -ENODEV (the device failed or went away).
- * drm_npu_job_status tells the same of a queue's last failed job.
+ * drm_npu_job_status tells the same of a queue's last failed job. What a job waits for only
+ * orders it: it runs as well after a fence that was signalled with an error.
  *
  * Errors: -EINVAL (also: @commands not a multiple of 8; @size zero, not a multiple of 8 or above
  * 1 MiB; @num_syncs above 64), -ERANGE (commands outside the address space), -ENOENT (VM, queue,
@@ -100,8 +101,8 @@ struct drm_npu_job_status {
 	/** @seqno: out: which job, counting this queue's submissions from 1; 0 if none failed. */
 	__u64 seqno;
 	/**
-	 * @detail: out: for EFAULT the device address, for EINVAL the offset of the command
-	 * in bytes, otherwise 0.
+	 * @detail: out: for EFAULT a device address in the page (of the device's smallest size)
+	 * that the job could not access; for EINVAL the offset of the command in bytes; otherwise 0.
 	 */
 	__u64 detail;
 	/**

@@ -127,7 +127,7 @@ impl Shared {
     fn caps(&self) -> u32 {
         let bits = [(self.config.faults, 1), (self.config.inject, 2)];
         let flags: u32 = bits.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum();
-        flags | (self.config.queues as u32) << 8 | VA_BITS << 16
+        flags | ((self.config.queues as u32) << 8) | (VA_BITS << 16)
     }
 
     fn read_register(&self, state: &State, reg: Reg) -> u64 {
@@ -256,7 +256,7 @@ impl Shared {
     fn answer(&self, state: &mut State, queues: u32, answer: Answer) -> Result<(), Refusal> {
         require(queues >> self.config.queues == 0, Code::ReservedBits)?;
         for (i, queue) in state.queues.iter_mut().skip(1).enumerate() {
-            if queues & 1 << i != 0 && queue.waiting {
+            if queues & (1 << i) != 0 && queue.waiting {
                 queue.answer = Some(answer);
                 self.notify(Waiter::Queue(1 + i));
             }

@@ -298,19 +298,13 @@ impl SharedMemory {
     /// that are multiples of 8.
     fn split(&self, offset: usize, length: usize) -> (&[AtomicU8], &[AtomicU64], &[AtomicU8]) {
         assert!(self.check(offset, length).is_ok());
-        let head = (offset.wrapping_neg() % 8).min(length);
-        let words = (length - head) / 8;
-        let (middle, tail) = (offset + head, offset + head + words * 8);
-        // SAFETY: all three lie inside the mapping, which lives as long as self. It begins at a
-        // page, so words are aligned. Atomics may be shared with whoever else writes.
-        unsafe {
-            let base = self.pointer.as_ptr();
-            (
-                slice::from_raw_parts(base.add(offset).cast(), head),
-                slice::from_raw_parts(base.add(middle).cast(), words),
-                slice::from_raw_parts(base.add(tail).cast(), offset + length - tail),
-            )
-        }
+        // SAFETY: the range lies inside the mapping, which lives as long as self. Atomics may be
+        // shared with whoever else writes.
+        let bytes = unsafe {
+            slice::from_raw_parts(self.pointer.as_ptr().add(offset).cast::<AtomicU8>(), length)
+        };
+        // SAFETY: eight atomic bytes at a multiple of 8 are valid as one atomic word.
+        unsafe { bytes.align_to() }
     }
 
     /// Copies bytes in.

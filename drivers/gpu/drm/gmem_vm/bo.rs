@@ -99,7 +99,7 @@ impl<D: Driver> Bo<D> {
     {
         let granule = D::CAPS.granule();
         let unit = granule.max(PAGE_SIZE as u64);
-        if size == 0 || size > MAX_SIZE || size % unit != 0 {
+        if size == 0 || size > MAX_SIZE || size & (unit - 1) != 0 {
             return Err(EINVAL);
         }
         // Before the GEM object, which would otherwise be made only to be thrown away.
@@ -134,7 +134,7 @@ impl<D: Driver> Bo<D> {
                 let parent: &D::ParentDevice<device::Bound> = device.as_ref();
                 let pages = HostPages::new(&*bo, parent.as_ref())?;
                 for (offset, address, bytes) in pages.runs() {
-                    if (offset | address | bytes) % granule != 0 {
+                    if (offset | address | bytes) & (granule - 1) != 0 {
                         // The device's pages are larger than the CPU's, and these are scattered.
                         return Err(EOPNOTSUPP);
                     }

@@ -13,7 +13,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`file`] [`sync`] | what an author calls |
+//! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`sync`] | what an author calls |
 //! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] | where every page is |
 //! | kernel API | [`kapi`] | what the kernel crate does not have yet |
 //!

@@ -38,7 +38,8 @@ impl Memory {
         let granule = usize::try_from(granule)?;
         let granule = Alignment::new_checked(granule).ok_or(EINVAL)?;
         let unit = granule.as_usize() as u64;
-        if unit < SZ_4K as u64 || size == 0 || visible > size || (size | visible) % unit != 0 {
+        if unit < SZ_4K as u64 || size == 0 || visible > size || (size | visible) & (unit - 1) != 0
+        {
             return Err(EINVAL);
         }
         Ok(Self {
@@ -76,7 +77,7 @@ impl Memory {
     ///
     /// `ENOSPC` if there is not that much, `EINVAL` for a bad size, `ENOMEM` for host memory.
     pub fn alloc(&self, size: u64, visible: bool) -> Result<MemoryBlock> {
-        if size == 0 || size % self.granule.as_usize() as u64 != 0 {
+        if size == 0 || size & (self.granule.as_usize() as u64 - 1) != 0 {
             return Err(EINVAL);
         }
         let limit = if visible { self.visible } else { self.size() };

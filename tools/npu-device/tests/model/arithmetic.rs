@@ -105,7 +105,7 @@ fn gemm(space: &Space<'_>, g: &Gemm) {
     };
     put_rows(card, Y, &before, n, ldc);
     let optional = |ld: usize, pad: usize| W(if pad == 0 { 0 } else { ld as u32 });
-    let flags = u32::from(g.transpose.0) | u32::from(g.transpose.1) << 1;
+    let flags = u32::from(g.transpose.0) | (u32::from(g.transpose.1) << 1);
     let fields = [
         D(Y),
         D(A),

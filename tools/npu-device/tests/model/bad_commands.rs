@@ -66,7 +66,7 @@ fn opcodes_sizes_and_flags() {
                 "{opcode:#x}"
             );
         }
-        for bit in (0..32).filter(|bit| flags & 1 << bit == 0) {
+        for bit in (0..32).filter(|bit| flags & (1 << bit) == 0) {
             assert_eq!(
                 error(&space, opcode, 1 << bit, &body(units)),
                 RESERVED,
@@ -176,9 +176,9 @@ fn every_field_of_arithmetic() {
         };
         // What the fields behind the dimensions are.
         let ld = match opcode {
-            0x10 => 6..=8,
-            0x16 => 9..=9,
-            _ => 1..=0,
+            0x10 => 6..9,
+            0x16 => 9..10,
+            _ => 0..0,
         };
         let reserved = [0x10, 0x14, 0x15, 0x18]
             .contains(&opcode)

@@ -23,7 +23,7 @@ fn dropped_interrupts() {
     card.await_interrupt(1);
     // Any vector: here that of events, whose bit is set all the same.
     card.w32(reg::INJECT_IRQ_DROP, 1);
-    card.start_invalidation(u64::MAX, 0, 0x1000, 1 << 31 | 1);
+    card.start_invalidation(u64::MAX, 0, 0x1000, (1 << 31) | 1);
     until("the event is set", || card.r32(reg::EVENT) == 4);
     assert_eq!(card.interrupts(0), 0);
 }

@@ -53,7 +53,7 @@ fn events_are_edges() {
     // Two bits, two edges.
     card.submit(1, &space.job(&Commands::new().fill(0, 4, 0), 0));
     card.await_interrupt(0);
-    card.start_invalidation(u64::MAX, 0, 0x1000, 1 << 31 | 1);
+    card.start_invalidation(u64::MAX, 0, 0x1000, (1 << 31) | 1);
     card.await_interrupt(0);
     assert_eq!(card.r32(reg::EVENT), 5);
     // Clearing one leaves the other.

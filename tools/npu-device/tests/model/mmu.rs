@@ -64,7 +64,7 @@ fn one_access_crosses_many_pages() {
         space.leaf(VA + page * 0x1000, address, RW | bits);
     }
     space.large(VA + 0x4000_0000, 0x20_0000, RW);
-    let data: Vec<u8> = (0..63u32 << 12).map(|i| (i * 7 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..63u32 << 12).map(|i| ((i * 7) >> 3) as u8).collect();
     card.local_write(0x20_0000, &data);
     let from = VA + 0x4000_0000;
     let scattered = VA + 0x7ff;

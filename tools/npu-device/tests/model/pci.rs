@@ -62,13 +62,13 @@ fn sizing_of_bars() {
 #[test]
 fn capabilities() {
     let mut pci = new();
-    assert_eq!(u32_at(&pci, 0x04) >> 16 & 0x10, 0x10);
+    assert_eq!((u32_at(&pci, 0x04) >> 16) & 0x10, 0x10);
     let mut found = Vec::new();
     let mut at = u64::from(u32_at(&pci, 0x34) & 0xff);
     while at != 0 {
         let header = u32_at(&pci, at);
         found.push((header & 0xff, at));
-        at = u64::from(header >> 8 & 0xff);
+        at = u64::from((header >> 8) & 0xff);
     }
     assert_eq!(found, [(0x10, 0x40), (0x11, 0x80)]);
     // An endpoint of version 2.

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use vfio_user::Client;
@@ -17,7 +17,7 @@ const BAR0: u32 = 0;
 const BAR2: u32 = 2;
 const CONFIG: u32 = 7;
 
-fn program(socket: &PathBuf, arguments: &[&str]) -> Child {
+fn program(socket: &Path, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_npu-device"))
         .arg("--socket")
         .arg(socket)
@@ -43,7 +43,7 @@ fn end(mut child: Child) -> (Option<i32>, String) {
     (child.wait().unwrap().code(), text)
 }
 
-fn connect(socket: &PathBuf) -> Client {
+fn connect(socket: &Path) -> Client {
     // The path is there a moment before anyone listens.
     let mut client = None;
     until("the program listens", || {

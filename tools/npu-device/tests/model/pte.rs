@@ -30,17 +30,17 @@ fn bad(level: u32, entry: u64) -> (u32, bool) {
 fn reserved_bits() {
     let leaf = VALID | LEAF;
     for entry in [
-        leaf | 1 << 10,
-        leaf | 1 << 11,
-        leaf | 1 << 58,
-        leaf | 1 << 62,
-        leaf | 1 << 63,
+        leaf | (1 << 10),
+        leaf | (1 << 11),
+        leaf | (1 << 58),
+        leaf | (1 << 62),
+        leaf | (1 << 63),
     ] {
         assert_eq!(bad(0, entry), (9, true), "{entry:#x}");
         assert_eq!(bad(1, entry), (9, true), "{entry:#x}");
     }
     // The reserved cache policy, CONT in a 2 MiB leaf, sparse leaves with an address or CONT.
-    assert_eq!(bad(0, leaf | 3 << 6), (9, true));
+    assert_eq!(bad(0, leaf | (3 << 6)), (9, true));
     assert_eq!(bad(1, leaf | CONT), (9, true));
     assert_eq!(bad(0, leaf | SPARSE | 0x1000), (9, true));
     assert_eq!(bad(0, leaf | SPARSE | ON_HOST), (9, true));
@@ -52,7 +52,11 @@ fn reserved_bits() {
     assert_eq!(bad(0, VALID | 0x1000), (9, true));
     // Everything but VALID and ADDRESS in an entry that points to a table.
     for bit in [1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 52, 57, 58, 59, 60, 63] {
-        assert_eq!(bad(2, VALID | 0xd0_0000 | 1 << bit), (9, true), "bit {bit}");
+        assert_eq!(
+            bad(2, VALID | 0xd0_0000 | (1 << bit)),
+            (9, true),
+            "bit {bit}"
+        );
     }
 }
 

@@ -66,7 +66,7 @@ fn identity() {
     assert_eq!(card.r32(0x004) >> 16, 1);
     assert_eq!(card.r64(0x008), MEMORY);
     assert_eq!(card.r64(0x010), MEMORY);
-    assert_eq!(card.r32(0x018), 1 | 2 | 4 << 8 | 48 << 16);
+    assert_eq!(card.r32(0x018), 1 | 2 | (4 << 8) | (48 << 16));
     assert_eq!(card.r32(reg::STATUS), STATUS_READY);
     card.no_error();
 }
@@ -81,7 +81,7 @@ fn capabilities_follow_the_configuration() {
         ..config()
     };
     let card = Card::with(plain);
-    assert_eq!(card.r32(0x018), 1 << 8 | 48 << 16);
+    assert_eq!(card.r32(0x018), (1 << 8) | (48 << 16));
     assert_eq!(card.r64(0x010), 0);
     card.no_error();
     // The block of a second queue and that of injection do not exist.

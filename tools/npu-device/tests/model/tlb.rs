@@ -41,7 +41,7 @@ fn stale_until_invalidated() {
         assert_eq!(u64::from(space.load(VA)), size >> 12);
         // Any part of the range does.
         space.flush(VA + size - 0x1000, 0x1000);
-        assert_eq!(u64::from(space.load(VA)), 2 * size >> 12);
+        assert_eq!(u64::from(space.load(VA)), (2 * size) >> 12);
         map(size, size);
         card.invalidate(u64::MAX, 0, 1 << 48);
         assert_eq!(u64::from(space.load(VA)), size >> 12);
@@ -152,17 +152,17 @@ fn invalidations_complete_in_order_and_tell() {
     }
     until("all are done", || card.r32(reg::TLB_DONE) == 10);
     assert_eq!(card.r32(reg::EVENT), 0);
-    card.start_invalidation(u64::MAX, 0, 0x1000, 1 << 31 | 0x7fff_ffff);
+    card.start_invalidation(u64::MAX, 0, 0x1000, (1 << 31) | 0x7fff_ffff);
     card.await_interrupt(0);
     assert_eq!(card.r32(reg::TLB_DONE), 0x7fff_ffff);
     assert_eq!(card.r32(reg::EVENT), 4);
     // The event is still set: no new interrupt.
-    card.start_invalidation(u64::MAX, 0, 0x1000, 1 << 31 | 1);
+    card.start_invalidation(u64::MAX, 0, 0x1000, (1 << 31) | 1);
     until("it is done", || card.r32(reg::TLB_DONE) == 1);
     assert_eq!(card.interrupts(0), 0);
     card.w32(reg::EVENT, 4);
     assert_eq!(card.r32(reg::EVENT), 0);
-    card.start_invalidation(u64::MAX, 0, 0x1000, 1 << 31 | 2);
+    card.start_invalidation(u64::MAX, 0, 0x1000, (1 << 31) | 2);
     card.await_interrupt(0);
     card.no_error();
 }

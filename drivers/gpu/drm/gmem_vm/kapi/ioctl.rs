@@ -42,7 +42,7 @@ impl<T: FromBytes + IntoBytes + Copy> IoctlArg for T {}
 /// - `index`, a constant `u32`, counts from `DRM_COMMAND_BASE`. The entries must be listed in the
 ///   order of their indices, without gaps.
 /// - `direction` is `IOR`, `IOW` or `IOWR`, from the view of userspace.
-/// - `argument` is an [`IoctlArg`](crate::kapi::ioctl::IoctlArg).
+/// - `argument` is an [`IoctlArg`].
 /// - `handler` is a function `fn(&drm::Device<D, drm::Registered>, &D::RegistrationData<'_>, &mut
 ///   Argument, &drm::File<D::File>) -> Result<u32>`, where `D` is the driver, or has a type parameter
 ///   that can be inferred to be it. It is not called once the device has been unplugged; userspace
