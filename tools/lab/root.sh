@@ -33,12 +33,13 @@ need_guestroot() {
 	GUESTIMAGE=$ENTRY/root.erofs
 }
 
-# enter_args ROOT: sets ENTER to the bwrap command that enters it. The root
+# enter_args ROOT [share-pids]: sets ENTER to the bwrap command that enters it. The root
 # directory itself is a tmpfs, so that anything can be mounted anywhere. Of the
 # environment passes only what reaching the registries may need.
 enter_args() {
 	local name
-	ENTER=(bwrap --die-with-parent --unshare-pid --unshare-ipc --unshare-uts --hostname lab)
+	ENTER=(bwrap --die-with-parent --unshare-ipc --unshare-uts --hostname lab)
+	[ "${2:-}" = share-pids ] || ENTER+=(--unshare-pid)
 	is_root || ENTER+=(--unshare-user --uid 0 --gid 0)
 	ENTER+=(--ro-bind "$1/usr" /usr --ro-bind "$1/etc" /etc --ro-bind "$1/var" /var
 		--symlink usr/bin /bin --symlink usr/sbin /sbin
