@@ -58,12 +58,16 @@ static struct scene {
 	uint64_t va;		/* where a is mapped */
 	uint64_t far;		/* where nothing is, nor a page table */
 	uint32_t id;		/* what the call made */
-	uint32_t done, ready;
+	uint32_t done, ready, line;
+	uint64_t point;		/* of line: the next one */
+	uint32_t bind_queue;
+	uint64_t advised;	/* where FOLLOW is set */
 	struct npu_cb cb;
 } scene;
 
 static void scene_open(void)
 {
+	const struct drm_gmem_attr follow = { .kind = DRM_GMEM_ATTR_FOLLOW, .value = 1 };
 	struct npu_ctx *ctx = &scene.ctx;
 
 	npu_ctx_open(ctx);
@@ -76,6 +80,11 @@ static void scene_open(void)
 	scene.far = GIB(3000);
 	igt_assert_eq(npu_syncobj_create(ctx->fd, 0, &scene.done), 0);
 	igt_assert_eq(npu_syncobj_create(ctx->fd, DRM_SYNCOBJ_CREATE_SIGNALED, &scene.ready), 0);
+	igt_assert_eq(npu_syncobj_create(ctx->fd, 0, &scene.line), 0);
+	scene.point = 1;
+	igt_assert_eq(npu_bind_queue_create(ctx->fd, ctx->vm, &scene.bind_queue), 0);
+	scene.advised = npu_va(ctx, MIB(1), MIB(2));
+	igt_assert_eq(npu_advise(ctx->fd, ctx->vm, scene.advised, MIB(1), 0, &follow, 1), 0);
 	npu_assert_alive(ctx);
 }
 
@@ -197,6 +206,93 @@ static void undo_unbind(void)
 			      KIB(8), 0), 0);
 }
 
+/* A mapping where no table is, and another that has to be split, behind a fence. */
+static int do_bind_async(void)
+{
+	struct drm_gmem_bind_op ops[] = {
+		npu_op_map(scene.b, scene.far, 0, KIB(128)),
+		npu_op_sparse(scene.far + GIB(1), MIB(4)),
+		npu_op_unmap(scene.va + KIB(8), KIB(4)),
+	};
+	struct drm_gmem_sync syncs[] = {
+		npu_wait_for(scene.ready), npu_signal(scene.done),
+		npu_signal_point(scene.line, scene.point),
+	};
+
+	return npu_bind_async(&scene.ctx, scene.bind_queue, ops, ARRAY_LEN(ops), syncs, 3);
+}
+
+static void failed_bind_async(void)
+{
+	struct drm_gmem_range range;
+
+	igt_assert_eq(npu_syncobj_poll(scene.ctx.fd, scene.done), -EINVAL);
+	igt_assert_eq(npu_syncobj_poll_point(scene.ctx.fd, scene.line, scene.point), -EINVAL);
+	assert_mapped();
+	failed_far();
+	igt_assert_eq(npu_ranges(&scene.ctx, scene.far, GIB(2), &range, 1), 1);
+	igt_assert_eq_u32(range.mapping, DRM_GMEM_MAPPING_NONE);
+}
+
+static void undo_bind_async(void)
+{
+	igt_assert_eq(npu_fence_result(scene.ctx.fd, scene.done), 0);
+	igt_assert_eq(npu_syncobj_poll_point(scene.ctx.fd, scene.line, scene.point++), 0);
+	igt_assert_eq(npu_syncobj_reset(scene.ctx.fd, scene.done), 0);
+	npu_assert_unmapped(&scene.ctx, scene.va + KIB(8));
+	igt_assert_eq(npu_unmap(scene.ctx.fd, scene.ctx.vm, scene.far + GIB(1), MIB(4)), 0);
+	igt_assert_eq(npu_map(scene.ctx.fd, scene.ctx.vm, scene.a, scene.va + KIB(8), KIB(8),
+			      KIB(4), 0), 0);
+	undo_far();
+}
+
+static int do_bind_queue(void)
+{
+	return npu_bind_queue_create(scene.ctx.fd, scene.ctx.vm, &scene.id);
+}
+
+static void undo_bind_queue(void)
+{
+	igt_assert_eq(npu_bind_queue_destroy(scene.ctx.fd, scene.id), 0);
+}
+
+/* Sets an attribute in the middle of a range that has another. */
+static int do_advise(void)
+{
+	struct drm_gmem_attr attr = { .kind = DRM_GMEM_ATTR_PINNED, .value = 1 };
+
+	return npu_advise(scene.ctx.fd, scene.ctx.vm, scene.advised + PAGE, PAGE, 0, &attr, 1);
+}
+
+static void failed_advise(void)
+{
+	struct drm_gmem_range range;
+
+	igt_assert_eq(npu_ranges(&scene.ctx, scene.advised, MIB(1), &range, 1), 1);
+	igt_assert_eq_u64(range.advice[DRM_GMEM_ATTR_FOLLOW], 1);
+	igt_assert_eq_u64(range.advice[DRM_GMEM_ATTR_PINNED], 0);
+}
+
+static void undo_advise(void)
+{
+	struct drm_gmem_range range = npu_range_at(&scene.ctx, scene.advised + PAGE);
+	struct drm_gmem_attr attr = { .kind = DRM_GMEM_ATTR_PINNED };
+
+	igt_assert_eq_u64(range.advice[DRM_GMEM_ATTR_PINNED], 1);
+	igt_assert_eq(npu_advise(scene.ctx.fd, scene.ctx.vm, scene.advised, MIB(1), 0, &attr, 1),
+		      0);
+	failed_advise();
+}
+
+static int do_query_range(void)
+{
+	struct drm_gmem_range ranges[64];
+	uint64_t va = scene.va, size = MIB(4);
+	uint32_t count = 64;
+
+	return npu_query_range(scene.ctx.fd, scene.ctx.vm, &va, &size, ranges, &count);
+}
+
 static int do_queue(void)
 {
 	return npu_queue_create(scene.ctx.fd, &scene.id);
@@ -269,6 +365,10 @@ static const struct call {
 	{ "bind-far", do_bind_far, failed_far, undo_far, true },
 	{ "bind-array", do_bind_array, failed_array, undo_array, true },
 	{ "unbind", do_unbind, assert_mapped, undo_unbind, true },
+	{ "bind-async", do_bind_async, failed_bind_async, undo_bind_async, true },
+	{ "bind-queue-create", do_bind_queue, nothing, undo_bind_queue, false },
+	{ "advise", do_advise, failed_advise, undo_advise, false },
+	{ "query-range", do_query_range, nothing, nothing, false },
 	{ "queue-create", do_queue, nothing, undo_queue, false },
 	{ "submit", do_submit, failed_submit, undo_submit, false },
 	{ "job-status", do_status, nothing, nothing, false },

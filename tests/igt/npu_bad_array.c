@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Every field of the elements of the arrays that BIND and SUBMIT take, with
- * values it may not have, at every place of the array.
+ * Every field of the elements of the arrays that BIND, SUBMIT and ADVISE take,
+ * with values it may not have, at every place of the array.
  */
 
 #include <stddef.h>
@@ -96,6 +96,11 @@ static struct drm_gmem_bind_op unmap_op(void)
 	return npu_op_unmap(scene.va, KIB(64));
 }
 
+static struct drm_gmem_bind_op sparse_op(void)
+{
+	return npu_op_sparse(scene.va + MIB(1), KIB(64));
+}
+
 #define TRY_OP(base, field, value, error) \
 	do { \
 		struct drm_gmem_bind_op op_ = base(); \
@@ -112,12 +117,15 @@ static struct drm_gmem_bind_op unmap_op(void)
 
 static void test_op(void)
 {
-	static const uint32_t ops[] = { 2, 3, 4, 7, 8, 100, 0x10000, 0x80000000, 0xffffffff };
+	static const uint32_t ops[] = { 3, 4, 7, 8, 100, 0x10000, 0x80000000, 0xffffffff };
 
 	for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
 		TRY_OP(map_op, op, ops[i], -EINVAL);
 		TRY_OP(unmap_op, op, ops[i], -EINVAL);
 	}
+	/* Others have no use for the object. */
+	TRY_OP(map_op, op, DRM_GMEM_BIND_OP_UNMAP, -EINVAL);
+	TRY_OP(map_op, op, DRM_GMEM_BIND_OP_MAP_SPARSE, -EINVAL);
 }
 
 static void test_op_flags(void)
@@ -126,6 +134,7 @@ static void test_op_flags(void)
 
 	TRY_OP_BITS(map_op, flags, ~known, -EINVAL);
 	TRY_OP_BITS(unmap_op, flags, 0xffffffff, -EINVAL);
+	TRY_OP_BITS(sparse_op, flags, ~DRM_GMEM_BIND_READONLY, -EINVAL);
 }
 
 static void test_op_handle(void)
@@ -137,12 +146,15 @@ static void test_op_handle(void)
 	TRY_OP(map_op, handle, scene.others, -ENOENT);
 	TRY_OP(unmap_op, handle, scene.a, -EINVAL);
 	TRY_OP(unmap_op, handle, 0x12345, -EINVAL);
+	TRY_OP(sparse_op, handle, scene.a, -EINVAL);
+	TRY_OP(sparse_op, handle, 0x12345, -EINVAL);
 }
 
 static void test_op_pad(void)
 {
 	TRY_OP_BITS(map_op, pad, 0xffffffff, -EINVAL);
 	TRY_OP_BITS(unmap_op, pad, 0xffffffff, -EINVAL);
+	TRY_OP_BITS(sparse_op, pad, 0xffffffff, -EINVAL);
 }
 
 static void test_op_va(void)
@@ -151,6 +163,7 @@ static void test_op_va(void)
 
 	TRY_OP_BITS(map_op, va, 0xfff, -EINVAL);
 	TRY_OP_BITS(unmap_op, va, 0xfff, -EINVAL);
+	TRY_OP_BITS(sparse_op, va, 0xfff, -EINVAL);
 	TRY_OP(map_op, va, end, -ERANGE);
 	TRY_OP(map_op, va, end - KIB(60), -ERANGE);
 	TRY_OP(map_op, va, end + GIB(1), -ERANGE);
@@ -160,10 +173,14 @@ static void test_op_va(void)
 	TRY_OP(unmap_op, va, end, -ERANGE);
 	TRY_OP(unmap_op, va, end - KIB(60), -ERANGE);
 	TRY_OP(unmap_op, va, -KIB(4), -ERANGE);
+	TRY_OP(sparse_op, va, end, -ERANGE);
+	TRY_OP(sparse_op, va, end - KIB(60), -ERANGE);
+	TRY_OP(sparse_op, va, -KIB(4), -ERANGE);
 	if (scene.va_start) {
 		TRY_OP(map_op, va, scene.va_start - PAGE, -ERANGE);
 		TRY_OP(map_op, va, 0, -ERANGE);
 		TRY_OP(unmap_op, va, scene.va_start - PAGE, -ERANGE);
+		TRY_OP(sparse_op, va, scene.va_start - PAGE, -ERANGE);
 	}
 }
 
@@ -171,8 +188,12 @@ static void test_op_size(void)
 {
 	TRY_OP(map_op, size, 0, -EINVAL);
 	TRY_OP(unmap_op, size, 0, -EINVAL);
+	TRY_OP(sparse_op, size, 0, -EINVAL);
+	TRY_OP(sparse_op, size, (1ull << 40) + PAGE, -EINVAL);
+	TRY_OP(sparse_op, size, 1ull << 47, -EINVAL);
 	TRY_OP_BITS(map_op, size, 0xfff, -EINVAL);
 	TRY_OP_BITS(unmap_op, size, 0xfff, -EINVAL);
+	TRY_OP_BITS(sparse_op, size, 0xfff, -EINVAL);
 	TRY_OP(map_op, size, MIB(2), -ERANGE);		/* bo_offset isn't 0 */
 	TRY_OP(map_op, size, MIB(2) - KIB(60), -ERANGE);
 	TRY_OP(map_op, size, GIB(1), -ERANGE);
@@ -194,6 +215,7 @@ static void test_op_bo_offset(void)
 	TRY_OP(map_op, bo_offset, -KIB(4), -ERANGE);
 	TRY_OP(unmap_op, bo_offset, KIB(4), -EINVAL);
 	TRY_OP(unmap_op, bo_offset, 1, -EINVAL);
+	TRY_OP_BITS(sparse_op, bo_offset, ~0ull, -EINVAL);
 }
 
 static void test_op_attrs(void)
@@ -202,6 +224,7 @@ static void test_op_attrs(void)
 	TRY_OP(map_op, attrs, 3 | NPU_ATTR_COMPRESSION(2), -EINVAL);
 	TRY_OP_BITS(map_op, attrs, ~0xfull, -EINVAL);
 	TRY_OP_BITS(unmap_op, attrs, ~0ull, -EINVAL);
+	TRY_OP_BITS(sparse_op, attrs, ~0ull, -EINVAL);
 }
 
 /* Syncs */
@@ -212,6 +235,23 @@ static int submit_nop(const struct drm_gmem_sync *syncs, uint32_t count)
 
 	npu_cmd_nop(&cb);
 	return npu_submit(&scene.ctx, &cb, scene.ctx.queue, syncs, count);
+}
+
+/* Who takes syncs. */
+static enum { SUBMIT, BIND, BIND_ASYNC } taker;
+
+static int give_syncs(const struct drm_gmem_sync *syncs, uint32_t count)
+{
+	struct drm_gmem_bind_op op = unmap_op();
+
+	switch (taker) {
+	case BIND:
+		return npu_bind_once(&scene.ctx, 0, &op, 1, syncs, count);
+	case BIND_ASYNC:
+		return npu_bind_async(&scene.ctx, 0, &op, 1, syncs, count);
+	default:
+		return submit_nop(syncs, count);
+	}
 }
 
 /* Tries @bad at each place among syncs that could be done; none of them may be signalled. */
@@ -228,7 +268,7 @@ static void try_sync(struct drm_gmem_sync bad, int error)
 
 		for (int i = 0, next = 0; i < 3; i++)
 			syncs[i] = i == at ? bad : good[next++];
-		ret = submit_nop(syncs, 3);
+		ret = give_syncs(syncs, 3);
 		igt_assert_f(ret == error, "sync of %u, flags %#x, point %#llx at %d: %d instead of %d\n",
 			     bad.handle, bad.flags, bad.point, at, ret, error);
 		igt_assert_eq(npu_syncobj_poll(scene.ctx.fd, scene.done), -EINVAL);
@@ -277,6 +317,52 @@ static void test_sync(void)
 	igt_assert_eq(npu_syncobj_poll(scene.ctx.fd, scene.empty), -EINVAL);
 }
 
+static void test_bind_sync(void)
+{
+	taker = BIND;
+	test_sync();
+	taker = BIND_ASYNC;
+	test_sync();
+	taker = SUBMIT;
+}
+
+/* Tries @bad at each place among attributes that could be set. */
+static void try_attr(struct drm_gmem_attr bad)
+{
+	for (int at = 0; at < 3; at++) {
+		struct drm_gmem_attr attrs[3] = {
+			{ .kind = DRM_GMEM_ATTR_PINNED, .value = 1 },
+			{ .kind = DRM_GMEM_ATTR_GRANULARITY, .value = 21 },
+			{ .kind = DRM_GMEM_ATTR_DRIVER, .value = NPU_ATTR_CACHE_UNCACHED },
+		};
+		struct drm_gmem_range range;
+
+		attrs[at] = bad;
+		igt_assert_eq(npu_advise(scene.ctx.fd, scene.ctx.vm, scene.va, MIB(1), 0, attrs, 3),
+			      -EINVAL);
+		igt_assert_eq(npu_ranges(&scene.ctx, scene.va, MIB(2), &range, 1), 1);
+		for (int i = 0; i < DRM_GMEM_ATTR_COUNT; i++)
+			igt_assert_eq_u64(range.advice[i], 0);
+	}
+}
+
+static void test_attr(void)
+{
+	for (uint32_t kind = 0; kind < DRM_GMEM_ATTR_COUNT; kind++) {
+		for (int bit = 0; bit < 32; bit++) {
+			try_attr((struct drm_gmem_attr) { .kind = kind, .pad = 1u << bit });
+			try_attr((struct drm_gmem_attr) {
+				.kind = kind, .value = 1ull << (bit + 32) | 1,
+			});
+			if (1u << bit >= DRM_GMEM_ATTR_COUNT)
+				try_attr((struct drm_gmem_attr) { .kind = kind | 1u << bit });
+		}
+		try_attr((struct drm_gmem_attr) { .kind = kind, .value = ~0ull });
+	}
+	for (uint32_t kind = DRM_GMEM_ATTR_COUNT; kind < 32; kind++)
+		try_attr((struct drm_gmem_attr) { .kind = kind, .value = 1 });
+}
+
 int igt_main()
 {
 	static const struct {
@@ -286,7 +372,7 @@ int igt_main()
 		{ "op", test_op }, { "op-flags", test_op_flags }, { "op-handle", test_op_handle },
 		{ "op-pad", test_op_pad }, { "op-va", test_op_va }, { "op-size", test_op_size },
 		{ "op-bo-offset", test_op_bo_offset }, { "op-attrs", test_op_attrs },
-		{ "sync", test_sync },
+		{ "sync", test_sync }, { "bind-sync", test_bind_sync }, { "attr", test_attr },
 	};
 
 	igt_fixture()

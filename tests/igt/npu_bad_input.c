@@ -14,7 +14,8 @@ IGT_TEST_DESCRIPTION("Bad values in each field of each ioctl");
 
 enum which {
 	QUERY_DEVICE, VM_CREATE, VM_DESTROY, BO_CREATE, BO_MMAP, BIND, UNBIND,
-	QUEUE_CREATE, QUEUE_DESTROY, SUBMIT, JOB_STATUS, QUERY, IOCTLS,
+	QUEUE_CREATE, QUEUE_DESTROY, SUBMIT, JOB_STATUS, QUERY,
+	BIND_QUEUE_CREATE, BIND_QUEUE_DESTROY, ADVISE, QUERY_RANGE, IOCTLS,
 };
 
 static const struct {
@@ -33,6 +34,10 @@ static const struct {
 	[SUBMIT] = { "submit", DRM_IOCTL_NPU_SUBMIT },
 	[JOB_STATUS] = { "job-status", DRM_IOCTL_NPU_JOB_STATUS },
 	[QUERY] = { "query", DRM_IOCTL_NPU_QUERY },
+	[BIND_QUEUE_CREATE] = { "bind-queue-create", DRM_IOCTL_NPU_BIND_QUEUE_CREATE },
+	[BIND_QUEUE_DESTROY] = { "bind-queue-destroy", DRM_IOCTL_NPU_BIND_QUEUE_DESTROY },
+	[ADVISE] = { "advise", DRM_IOCTL_NPU_ADVISE },
+	[QUERY_RANGE] = { "query-range", DRM_IOCTL_NPU_QUERY_RANGE },
 };
 
 union arg {
@@ -48,18 +53,26 @@ union arg {
 	struct drm_npu_submit submit;
 	struct drm_npu_job_status job_status;
 	struct drm_npu_query query;
+	struct drm_gmem_bind_queue_create bind_queue_create;
+	struct drm_gmem_bind_queue_destroy bind_queue_destroy;
+	struct drm_gmem_advise advise;
+	struct drm_gmem_query_range query_range;
 };
 
 /* What bad values are made of. */
 static struct scene {
 	struct npu_ctx ctx;
 	struct npu_bo bo;		/* 64 KiB of tagged device memory, mapped */
-	uint32_t dead_vm, dead_queue, dead_bo;
-	uint32_t others_vm, others_queue, others_bo;
+	uint32_t bind_queue;
+	uint32_t dead_vm, dead_queue, dead_bo, dead_bind_queue;
+	uint32_t others_vm, others_queue, others_bo, others_bind_queue;
+	uint32_t other_vms_bind_queue;	/* of this file */
 	uint64_t va_start, va_end;
 	uint64_t mem_free;
 	uint64_t completed;
 	struct drm_gmem_bind_op op;
+	struct drm_gmem_attr attr;
+	struct drm_gmem_range range;
 } scene;
 
 static void scene_open(void)
@@ -67,6 +80,7 @@ static void scene_open(void)
 	struct npu_ctx *ctx = &scene.ctx;
 	struct drm_gmem_query_device info;
 	int other = npu_open();
+	uint32_t vm;
 
 	npu_ctx_open(ctx);
 	scene.bo = npu_bo(ctx, KIB(64), NPU_DEVICE, 0);
@@ -77,18 +91,26 @@ static void scene_open(void)
 	igt_assert_eq(npu_queue_destroy(ctx->fd, scene.dead_queue), 0);
 	igt_assert_eq(npu_bo_create(ctx->fd, KIB(64), NPU_HOST, &scene.dead_bo), 0);
 	igt_assert_eq(npu_bo_close(ctx->fd, scene.dead_bo), 0);
+	igt_assert_eq(npu_bind_queue_create(ctx->fd, ctx->vm, &scene.bind_queue), 0);
+	igt_assert_eq(npu_bind_queue_create(ctx->fd, ctx->vm, &scene.dead_bind_queue), 0);
+	igt_assert_eq(npu_bind_queue_destroy(ctx->fd, scene.dead_bind_queue), 0);
+	igt_assert_eq(npu_vm_create(ctx->fd, &vm), 0);
+	igt_assert_eq(npu_bind_queue_create(ctx->fd, vm, &scene.other_vms_bind_queue), 0);
 
 	/* Another file has more of everything than this one: the last of each is its own alone. */
 	for (int i = 0; i < 16; i++) {
 		igt_assert_eq(npu_vm_create(other, &scene.others_vm), 0);
 		igt_assert_eq(npu_queue_create(other, &scene.others_queue), 0);
 		igt_assert_eq(npu_bo_create(other, PAGE, NPU_HOST, &scene.others_bo), 0);
+		igt_assert_eq(npu_bind_queue_create(other, scene.others_vm,
+						    &scene.others_bind_queue), 0);
 	}
 
 	info = npu_device_info(ctx->fd);
 	scene.va_start = info.va_start;
 	scene.va_end = info.va_end;
 	scene.op = npu_op_map(scene.bo.handle, scene.bo.va + KIB(8), 0, KIB(4));
+	scene.attr = (struct drm_gmem_attr) { .kind = DRM_GMEM_ATTR_PINNED, .value = 1 };
 }
 
 /* A call that would work; for those that would change something it's a change one can see. */
@@ -129,6 +151,26 @@ static union arg valid(enum which which)
 	case JOB_STATUS:
 		arg.job_status.queue_id = scene.ctx.queue;
 		break;
+	case BIND_QUEUE_CREATE:
+		arg.bind_queue_create.vm_id = scene.ctx.vm;
+		break;
+	case BIND_QUEUE_DESTROY:
+		arg.bind_queue_destroy.queue_id = scene.bind_queue;
+		break;
+	case ADVISE:
+		arg.advise.vm_id = scene.ctx.vm;
+		arg.advise.va = scene.bo.va;
+		arg.advise.size = KIB(64);
+		arg.advise.num_attrs = 1;
+		arg.advise.attrs = (uintptr_t)&scene.attr;
+		break;
+	case QUERY_RANGE:
+		arg.query_range.vm_id = scene.ctx.vm;
+		arg.query_range.va = scene.bo.va;
+		arg.query_range.size = KIB(64);
+		arg.query_range.num_ranges = 1;
+		arg.query_range.ranges = (uintptr_t)&scene.range;
+		break;
 	default:
 		break;
 	}
@@ -150,9 +192,15 @@ static void snapshot(void)
 	scene.completed = completed();
 }
 
-/* All is as it was: memory, mappings, queue. */
+/* All is as it was: memory, mappings, queues, advice. */
 static void assert_unchanged(void)
 {
+	struct drm_gmem_bind_op op = npu_op_unmap(scene.bo.va + KIB(64), PAGE);
+	struct drm_gmem_range range;
+
+	igt_assert_eq(npu_ranges(&scene.ctx, scene.bo.va, KIB(64), &range, 1), 1);
+	igt_assert_eq_u64(range.advice[DRM_GMEM_ATTR_PINNED], 0);
+	igt_assert_eq(npu_bind_once(&scene.ctx, scene.bind_queue, &op, 1, NULL, 0), 0);
 	igt_assert_eq_u64(npu_mem_free(scene.ctx.fd), scene.mem_free);
 	igt_assert_eq_u64(completed(), scene.completed);
 	npu_assert_tags(&scene.ctx, scene.bo.va, 16, 1, 0);
@@ -207,158 +255,7 @@ static void try_field(enum which which, const struct bad *bad)
 	}
 }
 
-#define ALL32	0xffffffffull
-
-static const struct bad query_device[] = {
-	{ FIELD(drm_gmem_query_device, flags), EACH_BIT(ALL32) },
-	{ FIELD(drm_gmem_query_device, pad), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad vm_create[] = {
-	{ FIELD(drm_gmem_vm_create, flags), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad vm_destroy[] = {
-	{ FIELD(drm_gmem_vm_destroy, vm_id), IS(0, -ENOENT) },
-	{ FIELD(drm_gmem_vm_destroy, vm_id), IS(0x12345, -ENOENT) },
-	{ FIELD(drm_gmem_vm_destroy, vm_id), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_gmem_vm_destroy, vm_id), ID(dead_vm) },
-	{ FIELD(drm_gmem_vm_destroy, vm_id), ID(others_vm) },
-	{ FIELD(drm_gmem_vm_destroy, pad), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad bo_create[] = {
-	{ FIELD(drm_gmem_bo_create, size), IS(0, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(1, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(4095, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(4097, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(65536 + 8, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS((1ull << 40) + 4096, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(1ull << 41, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(1ull << 63, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(~0ull << 12, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(~0ull, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, size), IS(1ull << 40, -ENOSPC) },
-	{ FIELD(drm_gmem_bo_create, flags), IS(0, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, flags), IS(3, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, flags), IS(4, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, flags), IS(6, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, flags), IS(7, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, flags), EACH_BIT(ALL32 & ~7ull) },
-	{}
-};
-
-static const struct bad bo_mmap[] = {
-	{ FIELD(drm_gmem_bo_mmap, handle), IS(0, -ENOENT) },
-	{ FIELD(drm_gmem_bo_mmap, handle), IS(0x12345, -ENOENT) },
-	{ FIELD(drm_gmem_bo_mmap, handle), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_gmem_bo_mmap, handle), ID(dead_bo) },
-	{ FIELD(drm_gmem_bo_mmap, handle), ID(others_bo) },
-	{ FIELD(drm_gmem_bo_mmap, handle), .error = -EPERM, .kind = VARIABLE,
-	  .id = &scene.bo.handle },
-	{ FIELD(drm_gmem_bo_mmap, flags), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad bind[] = {
-	{ FIELD(drm_gmem_bind, vm_id), IS(0, -ENOENT) },
-	{ FIELD(drm_gmem_bind, vm_id), IS(0x12345, -ENOENT) },
-	{ FIELD(drm_gmem_bind, vm_id), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_gmem_bind, vm_id), ID(dead_vm) },
-	{ FIELD(drm_gmem_bind, vm_id), ID(others_vm) },
-	{ FIELD(drm_gmem_bind, flags), EACH_BIT(ALL32) },
-	{ FIELD(drm_gmem_bind, num_ops), IS(0, -EINVAL) },
-	{ FIELD(drm_gmem_bind, num_ops), IS(4097, -EINVAL) },
-	{ FIELD(drm_gmem_bind, num_ops), IS(1u << 31, -EINVAL) },
-	{ FIELD(drm_gmem_bind, num_ops), IS(ALL32, -EINVAL) },
-	{ FIELD(drm_gmem_bind, pad), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad unbind[] = {
-	{ FIELD(drm_gmem_unbind, vm_id), IS(0, -ENOENT) },
-	{ FIELD(drm_gmem_unbind, vm_id), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_gmem_unbind, vm_id), ID(dead_vm) },
-	{ FIELD(drm_gmem_unbind, vm_id), ID(others_vm) },
-	{ FIELD(drm_gmem_unbind, flags), EACH_BIT(ALL32) },
-	{ FIELD(drm_gmem_unbind, va), EACH_BIT(0xfff) },
-	{ FIELD(drm_gmem_unbind, va), IS(1ull << 48, -ERANGE) },
-	{ FIELD(drm_gmem_unbind, va), IS((1ull << 48) - KIB(60), -ERANGE) },
-	{ FIELD(drm_gmem_unbind, va), IS(1ull << 63, -ERANGE) },
-	{ FIELD(drm_gmem_unbind, va), IS(~0ull << 12, -ERANGE) },
-	{ FIELD(drm_gmem_unbind, size), IS(0, -EINVAL) },
-	{ FIELD(drm_gmem_unbind, size), EACH_BIT(0xfff) },
-	{ FIELD(drm_gmem_unbind, size), IS(1ull << 48, -ERANGE) },
-	{ FIELD(drm_gmem_unbind, size), IS(1ull << 63, -ERANGE) },
-	{ FIELD(drm_gmem_unbind, size), IS(~0ull << 12, -ERANGE) },
-	{}
-};
-
-static const struct bad queue_create[] = {
-	{ FIELD(drm_npu_queue_create, flags), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad queue_destroy[] = {
-	{ FIELD(drm_npu_queue_destroy, queue_id), IS(0, -ENOENT) },
-	{ FIELD(drm_npu_queue_destroy, queue_id), IS(0x12345, -ENOENT) },
-	{ FIELD(drm_npu_queue_destroy, queue_id), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_npu_queue_destroy, queue_id), ID(dead_queue) },
-	{ FIELD(drm_npu_queue_destroy, queue_id), ID(others_queue) },
-	{ FIELD(drm_npu_queue_destroy, pad), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad submit[] = {
-	{ FIELD(drm_npu_submit, queue_id), IS(0, -ENOENT) },
-	{ FIELD(drm_npu_submit, queue_id), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_npu_submit, queue_id), ID(dead_queue) },
-	{ FIELD(drm_npu_submit, queue_id), ID(others_queue) },
-	{ FIELD(drm_npu_submit, vm_id), IS(0, -ENOENT) },
-	{ FIELD(drm_npu_submit, vm_id), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_npu_submit, vm_id), ID(dead_vm) },
-	{ FIELD(drm_npu_submit, vm_id), ID(others_vm) },
-	{ FIELD(drm_npu_submit, commands), EACH_BIT(7) },
-	{ FIELD(drm_npu_submit, commands), IS(1ull << 48, -ERANGE) },
-	{ FIELD(drm_npu_submit, commands), IS(1ull << 63, -ERANGE) },
-	{ FIELD(drm_npu_submit, commands), IS(~7ull, -ERANGE) },
-	{ FIELD(drm_npu_submit, size), IS(0, -EINVAL) },
-	{ FIELD(drm_npu_submit, size), EACH_BIT(7) },
-	{ FIELD(drm_npu_submit, size), IS(MIB(1) + 8, -EINVAL) },
-	{ FIELD(drm_npu_submit, size), IS(MIB(2), -EINVAL) },
-	{ FIELD(drm_npu_submit, size), IS(1u << 31, -EINVAL) },
-	{ FIELD(drm_npu_submit, size), IS(ALL32 & ~7ull, -EINVAL) },
-	{ FIELD(drm_npu_submit, flags), EACH_BIT(ALL32) },
-	{ FIELD(drm_npu_submit, num_syncs), IS(65, -EINVAL) },
-	{ FIELD(drm_npu_submit, num_syncs), IS(1u << 31, -EINVAL) },
-	{ FIELD(drm_npu_submit, num_syncs), IS(ALL32, -EINVAL) },
-	{ FIELD(drm_npu_submit, num_syncs), IS(1, -EFAULT) },	/* syncs is 0 */
-	{ FIELD(drm_npu_submit, pad), EACH_BIT(ALL32) },
-	{ FIELD(drm_npu_submit, syncs), EACH_BIT(0x8000000000001001ull) },
-	{}
-};
-
-static const struct bad job_status[] = {
-	{ FIELD(drm_npu_job_status, queue_id), IS(0, -ENOENT) },
-	{ FIELD(drm_npu_job_status, queue_id), IS(ALL32, -ENOENT) },
-	{ FIELD(drm_npu_job_status, queue_id), ID(dead_queue) },
-	{ FIELD(drm_npu_job_status, queue_id), ID(others_queue) },
-	{ FIELD(drm_npu_job_status, pad), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad query[] = {
-	{ FIELD(drm_npu_query, flags), EACH_BIT(ALL32) },
-	{}
-};
-
-static const struct bad *const tables[IOCTLS] = {
-	query_device, vm_create, vm_destroy, bo_create, bo_mmap, bind, unbind,
-	queue_create, queue_destroy, submit, job_status, query,
-};
+#include "npu_bad_fields.h"
 
 /* Ranges whose bounds are known when the test runs. */
 static void test_commands_range(void)
@@ -374,6 +271,12 @@ static void test_commands_range(void)
 		arg = valid(UNBIND);
 		arg.unbind.va = scene.va_start - PAGE;
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, ioctls[UNBIND].request, &arg), -ERANGE);
+		arg = valid(ADVISE);
+		arg.advise.va = scene.va_start - PAGE;
+		igt_assert_eq(npu_ioctl(scene.ctx.fd, ioctls[ADVISE].request, &arg), -ERANGE);
+		arg = valid(QUERY_RANGE);
+		arg.query_range.va = scene.va_start - PAGE;
+		igt_assert_eq(npu_ioctl(scene.ctx.fd, ioctls[QUERY_RANGE].request, &arg), -ERANGE);
 	}
 }
 
@@ -414,10 +317,14 @@ static void test_out_fields(void)
 		struct drm_gmem_vm_create vm = { .vm_id = ~0u };
 		struct drm_gmem_bo_create bo = { .size = PAGE, .flags = NPU_HOST, .handle = ~0u };
 		struct drm_npu_queue_create queue = { .queue_id = ~0u };
+		struct drm_gmem_bind_queue_create bind_queue = { .queue_id = ~0u };
 
 		igt_assert_eq(npu_ioctl(fd, DRM_IOCTL_NPU_VM_CREATE, &vm), 0);
 		igt_assert_eq(npu_ioctl(fd, DRM_IOCTL_NPU_BO_CREATE, &bo), 0);
 		igt_assert_eq(npu_ioctl(fd, DRM_IOCTL_NPU_QUEUE_CREATE, &queue), 0);
+		bind_queue.vm_id = vm.vm_id;
+		igt_assert_eq(npu_ioctl(fd, DRM_IOCTL_NPU_BIND_QUEUE_CREATE, &bind_queue), 0);
+		igt_assert_eq(npu_bind_queue_destroy(fd, bind_queue.queue_id), 0);
 		igt_assert_eq(npu_vm_destroy(fd, vm.vm_id), 0);
 		igt_assert_eq(npu_bo_close(fd, bo.handle), 0);
 		igt_assert_eq(npu_queue_destroy(fd, queue.queue_id), 0);

@@ -15,6 +15,8 @@ static const unsigned long requests[] = {
 	DRM_IOCTL_NPU_BO_CREATE, DRM_IOCTL_NPU_BO_MMAP, DRM_IOCTL_NPU_BIND,
 	DRM_IOCTL_NPU_UNBIND, DRM_IOCTL_NPU_QUEUE_CREATE, DRM_IOCTL_NPU_QUEUE_DESTROY,
 	DRM_IOCTL_NPU_SUBMIT, DRM_IOCTL_NPU_JOB_STATUS, DRM_IOCTL_NPU_QUERY,
+	DRM_IOCTL_NPU_BIND_QUEUE_CREATE, DRM_IOCTL_NPU_BIND_QUEUE_DESTROY,
+	DRM_IOCTL_NPU_ADVISE, DRM_IOCTL_NPU_QUERY_RANGE,
 };
 
 static struct scene {
@@ -124,12 +126,78 @@ static void test_syncs_pointer(void)
 	igt_assert_eq(npu_fence_result(scene.ctx.fd, done), 0);
 }
 
+/* The same for a bind: no operation is done either. */
+static void test_bind_syncs_pointer(void)
+{
+	struct drm_gmem_sync *syncs = (void *)(scene.edge + PAGE - sizeof(*syncs));
+	struct drm_gmem_bind_op op = npu_op_unmap(scene.va, KIB(4));
+	struct drm_gmem_bind bind = {
+		.vm_id = scene.ctx.vm, .num_ops = 1, .ops = (uintptr_t)&op,
+	};
+	uint32_t done = npu_syncobj(scene.ctx.fd, 0);
+
+	for (bind.flags = 0; bind.flags <= DRM_GMEM_BIND_ASYNC; bind.flags++) {
+		for (size_t i = 0; i < ARRAY_LEN(bad_addresses); i++) {
+			bind.syncs = bad_addresses[i];
+			for (bind.num_syncs = 1; bind.num_syncs <= 64; bind.num_syncs += 21)
+				igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_BIND, &bind),
+					      -EFAULT);
+		}
+		syncs[0] = npu_signal(done);
+		bind.syncs = (uintptr_t)syncs;
+		bind.num_syncs = 2;
+		igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_BIND, &bind), -EFAULT);
+		igt_assert_eq(npu_syncobj_poll(scene.ctx.fd, done), -EINVAL);
+		assert_unchanged();
+	}
+
+	/* An array needn't be aligned. */
+	syncs = memmove((char *)syncs - 3, syncs, sizeof(*syncs));
+	bind.flags = DRM_GMEM_BIND_ASYNC;
+	bind.syncs = (uintptr_t)syncs;
+	bind.num_syncs = 1;
+	igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_BIND, &bind), 0);
+	igt_assert_eq(npu_fence_result(scene.ctx.fd, done), 0);
+	npu_assert_unmapped(&scene.ctx, scene.va);
+	igt_assert_eq(npu_map(scene.ctx.fd, scene.ctx.vm, scene.bo, scene.va, 0, KIB(64), 0), 0);
+}
+
+static void test_attrs_pointer(void)
+{
+	struct drm_gmem_attr *attrs = (void *)(scene.edge + PAGE - sizeof(*attrs));
+	struct drm_gmem_advise advise = { .vm_id = scene.ctx.vm, .va = scene.va, .size = PAGE };
+	struct drm_gmem_range range;
+
+	*attrs = (struct drm_gmem_attr) { .kind = DRM_GMEM_ATTR_PINNED, .value = 1 };
+	for (size_t i = 0; i <= ARRAY_LEN(bad_addresses); i++) {
+		/* At last one that can be read and one that can't. */
+		advise.attrs = i < ARRAY_LEN(bad_addresses) ? bad_addresses[i] : (uintptr_t)attrs;
+		for (advise.num_attrs = 2; advise.num_attrs <= 64; advise.num_attrs += 31)
+			igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_ADVISE, &advise),
+				      -EFAULT);
+	}
+	igt_assert_eq(npu_ranges(&scene.ctx, scene.va, KIB(64), &range, 1), 1);
+	igt_assert_eq_u64(range.advice[DRM_GMEM_ATTR_PINNED], 0);
+
+	attrs = memmove((char *)attrs - 3, attrs, sizeof(*attrs));
+	advise.attrs = (uintptr_t)attrs;
+	advise.num_attrs = 1;
+	igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_ADVISE, &advise), 0);
+	igt_assert_eq_u64(npu_range_at(&scene.ctx, scene.va).advice[DRM_GMEM_ATTR_PINNED], 1);
+	igt_assert_eq(npu_advise(scene.ctx.fd, scene.ctx.vm, scene.va, PAGE, DRM_GMEM_ADVISE_RESET,
+				 NULL, 0), 0);
+}
+
 /* Structures that the caller can read but not write. */
 static void test_readonly(void)
 {
 	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct drm_gmem_bind_op op = npu_op_unmap(scene.va + KIB(64), PAGE);
 	struct drm_gmem_bind bind = { .vm_id = scene.ctx.vm, .num_ops = 1 };
+	struct drm_gmem_query_range query = {
+		.vm_id = scene.ctx.vm, .va = scene.va, .size = PAGE, .num_ranges = 1,
+	};
+	struct drm_gmem_range range;
 
 	igt_assert(page != MAP_FAILED);
 	memcpy(page, &op, sizeof(op));
@@ -142,6 +210,12 @@ static void test_readonly(void)
 	igt_assert_eq(mprotect(page, PAGE, PROT_READ), 0);
 	igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_QUERY_DEVICE, page), -EFAULT);
 	igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_QUERY, page), -EFAULT);
+
+	igt_assert_eq(mprotect(page, PAGE, PROT_READ | PROT_WRITE), 0);
+	query.ranges = (uintptr_t)&range;
+	memcpy(page, &query, sizeof(query));
+	igt_assert_eq(mprotect(page, PAGE, PROT_READ), 0);
+	igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_QUERY_RANGE, page), -EFAULT);
 	igt_assert_eq(munmap(page, PAGE), 0);
 }
 
@@ -162,9 +236,13 @@ static void test_truncated(void)
 		struct drm_gmem_bo_mmap mmap;
 		struct drm_npu_submit submit;
 		struct drm_gmem_unbind unbind;
+		struct drm_gmem_bind_queue_create bind_queue;
+		struct drm_gmem_advise advise;
+		struct drm_gmem_query_range range;
 		uint8_t bytes[256];
 	} arg;
 	int fd = scene.ctx.fd;
+	struct drm_gmem_bind_op op;
 	struct npu_cb cb;
 
 	for (size_t size = 0; size < sizeof(struct drm_gmem_query_device); size += 8) {
@@ -188,6 +266,35 @@ static void test_truncated(void)
 	arg.bind = (struct drm_gmem_bind) { .vm_id = scene.ctx.vm, .num_ops = 1, .ops = 4096 };
 	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_BIND, 16), &arg), -EFAULT);
 	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_BIND, 8), &arg), -EINVAL);
+
+	/* Without syncs and a queue a bind ends before them. */
+	op = npu_op_unmap(scene.va + KIB(64), PAGE);
+	arg.bind = (struct drm_gmem_bind) {
+		.vm_id = scene.ctx.vm, .num_ops = 1, .ops = (uintptr_t)&op,
+		.syncs = ~0ull, .queue_id = ~0u, .pad = ~0u,
+	};
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_BIND, 24), &arg), 0);
+	arg.bind.num_syncs = 1;
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_BIND, 24), &arg), -EFAULT);
+
+	arg.bind_queue = (struct drm_gmem_bind_queue_create) { .vm_id = scene.ctx.vm };
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_BIND_QUEUE_CREATE, 0), &arg), -ENOENT);
+
+	/* Without attributes an advise can only reset. */
+	arg.advise = (struct drm_gmem_advise) {
+		.vm_id = scene.ctx.vm, .va = scene.va, .size = PAGE,
+		.num_attrs = ~0u, .pad = ~0u, .attrs = ~0ull,
+	};
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_ADVISE, 24), &arg), -EINVAL);
+	arg.advise.flags = DRM_GMEM_ADVISE_RESET;
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_ADVISE, 24), &arg), 0);
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_ADVISE, 16), &arg), -EINVAL);
+
+	arg.range = (struct drm_gmem_query_range) {
+		.vm_id = scene.ctx.vm, .va = scene.va, .size = PAGE, .num_ranges = 1,
+	};
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_QUERY_RANGE, 32), &arg), -EFAULT);
+	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_QUERY_RANGE, 24), &arg), -EINVAL);
 	arg.mmap = (struct drm_gmem_bo_mmap) { .handle = scene.ctx.cells.handle };
 	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_BO_MMAP, 4), &arg), 0);
 	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_BO_MMAP, 0), &arg), -ENOENT);
@@ -236,7 +343,7 @@ static void test_unknown(void)
 {
 	uint8_t arg[256] = {};
 
-	for (unsigned int nr = DRM_NPU_QUERY + 1; nr < DRM_COMMAND_END - DRM_COMMAND_BASE; nr++) {
+	for (unsigned int nr = DRM_NPU_QUERY_RANGE + 1; nr < DRM_COMMAND_END - DRM_COMMAND_BASE; nr++) {
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IO(DRM_COMMAND_BASE + nr), arg), -EINVAL);
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, _IOC(_IOC_READ | _IOC_WRITE, DRM_IOCTL_BASE,
 							   DRM_COMMAND_BASE + nr, 64), arg), -EINVAL);
@@ -261,6 +368,10 @@ int igt_main()
 		  test_ops_pointer },
 		{ "syncs", "Syncs that can't be read give -EFAULT, and none is signalled",
 		  test_syncs_pointer },
+		{ "bind-syncs", "Syncs of a bind that can't be read give -EFAULT",
+		  test_bind_syncs_pointer },
+		{ "attrs", "Attributes that can't be read give -EFAULT, and none is set",
+		  test_attrs_pointer },
 		{ "readonly", "A result that can't be written gives -EFAULT", test_readonly },
 		{ "truncated", "Shorter structures count as filled up with zeros", test_truncated },
 		{ "oversize", "Longer structures are taken for what is known of them", test_oversize },

@@ -103,6 +103,13 @@ static inline struct drm_gmem_bind_op npu_op_unmap(uint64_t va, uint64_t size)
 	};
 }
 
+static inline struct drm_gmem_bind_op npu_op_sparse(uint64_t va, uint64_t size)
+{
+	return (struct drm_gmem_bind_op) {
+		.op = DRM_GMEM_BIND_OP_MAP_SPARSE, .va = va, .size = size,
+	};
+}
+
 /* Synchronisation objects and sync files. */
 
 int npu_syncobj_create(int fd, uint32_t flags, uint32_t *handle);
@@ -210,6 +217,38 @@ void npu_block_submit(struct npu_ctx *ctx, uint32_t queue, struct npu_blocker *b
 void npu_block_started(const struct npu_blocker *blocker);
 int npu_unblock(struct npu_ctx *ctx, struct npu_blocker *blocker);
 void npu_retry(bool (*attempt)(void *arg), void *arg);
+
+/* npu_vm.c: binds with syncs, bind queues, advice, and reading all of it back. */
+
+int npu_map_sparse(int fd, uint32_t vm, uint64_t va, uint64_t size, uint32_t flags);
+int npu_bind_queue_create(int fd, uint32_t vm, uint32_t *queue);
+int npu_bind_queue_destroy(int fd, uint32_t queue);
+int npu_bind_async(struct npu_ctx *ctx, uint32_t queue, const struct drm_gmem_bind_op *ops,
+		   uint32_t count, const struct drm_gmem_sync *syncs, uint32_t num_syncs);
+int npu_bind_once(struct npu_ctx *ctx, uint32_t queue, const struct drm_gmem_bind_op *ops,
+		  uint32_t count, const struct drm_gmem_sync *syncs, uint32_t num_syncs);
+int npu_advise(int fd, uint32_t vm, uint64_t va, uint64_t size, uint32_t flags,
+	       const struct drm_gmem_attr *attrs, uint32_t count);
+int npu_query_range(int fd, uint32_t vm, uint64_t *va, uint64_t *size,
+		    struct drm_gmem_range *ranges, uint32_t *count);
+unsigned int npu_ranges(struct npu_ctx *ctx, uint64_t va, uint64_t size,
+			struct drm_gmem_range *ranges, unsigned int room);
+struct drm_gmem_range npu_range_at(struct npu_ctx *ctx, uint64_t va);
+uint32_t npu_syncobj(int fd, uint32_t flags);
+int npu_submit_copy(struct npu_ctx *ctx, uint32_t queue, uint64_t to, uint64_t from,
+		    const struct drm_gmem_sync *syncs, uint32_t count);
+
+/* A fence that the test signals when it likes, unless that takes more than ten seconds. */
+struct npu_hold {
+	struct npu_ctx ctx;	/* a file of its own, with jobs that wait */
+	struct npu_cell gate;
+	int sync_file;
+};
+
+void npu_hold(struct npu_hold *hold);
+uint32_t npu_hold_syncobj(const struct npu_hold *hold, int fd);
+void npu_assert_held(const struct npu_hold *hold);
+void npu_release(struct npu_hold *hold);
 
 /* npu_tag.c: pages that say which page of which object they are. */
 

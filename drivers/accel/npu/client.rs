@@ -25,6 +25,10 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -56,6 +60,8 @@ impl Drop for Queues {
 /// What the driver keeps for an open file.
 #[pin_data]
 pub(crate) struct Client {
+    /// How long its jobs have been in the hardware, in nanoseconds.
+    busy: Arc<Atomic<u64>>,
     #[pin]
     queues: Mutex<Queues>,
 }
@@ -64,11 +70,17 @@ impl Client {
     pub(crate) fn new(device: &NpuDevice) -> impl PinInit<Self, Error> {
         let device = device.into();
         try_pin_init!(Self {
+            busy: Arc::new(Atomic::new(0), GFP_KERNEL)?,
             queues <- new_mutex!(Queues {
                 device,
                 map: IdMap::new(MAX_QUEUES_PER_FILE),
             }, "npu::Client::queues"),
         })
+    }
+
+    /// How long its jobs have been in the hardware, in nanoseconds.
+    pub(crate) fn busy(&self) -> u64 {
+        self.busy.load(Relaxed)
     }
 
     fn queue(&self, id: u32) -> Result<Arc<Queue>> {
@@ -95,7 +107,7 @@ pub(crate) fn queue_create(
     file: &File,
 ) -> Result<u32> {
     check(device, &[args.flags])?;
-    let queue = Queue::new(device.hardware())?;
+    let queue = Queue::new(device.hardware(), file.inner().client().busy.clone())?;
     // Known to the device before anyone can submit to it.
     device.hardware().add_queue(queue.clone())?;
     let client = file.inner();

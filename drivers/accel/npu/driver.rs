@@ -18,7 +18,11 @@ use crate::{
         EntryNode,
         HwQueue, //
     },
-    page_table::PageTable,
+    page_table::{
+        PageTable,
+        Plan,
+        Prepared, //
+    },
     pool::Pool,
     pte::PAGE_SIZES,
     queue::Queue,
@@ -38,6 +42,7 @@ use kernel::{
         DeviceContext, //
     },
     drm,
+    drm_print,
     impl_has_work,
     new_mutex,
     new_work,
@@ -263,6 +268,10 @@ impl gmem_vm::Driver for Npu {
         PageTable::new(device)
     }
 
+    fn prepare_tables(device: &NpuDevice, plan: Plan) -> Result<Prepared> {
+        Prepared::new(device, plan)
+    }
+
     fn is_present(device: &NpuDevice) -> bool {
         !device.hardware().hw.is_gone()
     }
@@ -292,9 +301,13 @@ impl drm::Driver for Npu {
 
     fn show_fdinfo(
         file: &drm::File<Self::File>,
-        _device: &drm::Device<Self, drm::Registered>,
+        device: &drm::Device<Self, drm::Registered>,
         printer: &drm::Printer,
     ) {
+        let busy = file.inner().client().busy();
+        drm_print!(printer, "drm-engine-compute:\t{} ns\n", busy);
+        let queues = device.hardware().compute.len();
+        drm_print!(printer, "drm-engine-capacity-compute:\t{}\n", queues);
         printer.show_memory_stats(file);
     }
 
@@ -311,5 +324,9 @@ impl drm::Driver for Npu {
         (uapi::SUBMIT, IOW, uapi::Submit, client::submit),
         (uapi::JOB_STATUS, IOWR, uapi::JobStatus, client::job_status),
         (uapi::QUERY, IOWR, uapi::Query, client::query),
+        (uapi::BIND_QUEUE_CREATE, IOWR, gmem_vm::uapi::BindQueueCreate, gmem_vm::ioctl::bind_queue_create),
+        (uapi::BIND_QUEUE_DESTROY, IOW, gmem_vm::uapi::BindQueueDestroy, gmem_vm::ioctl::bind_queue_destroy),
+        (uapi::ADVISE, IOW, gmem_vm::uapi::Advise, gmem_vm::ioctl::advise),
+        (uapi::QUERY_RANGE, IOWR, gmem_vm::uapi::QueryRange, gmem_vm::ioctl::query_range),
     }
 }

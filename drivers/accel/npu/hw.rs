@@ -354,9 +354,9 @@ impl Hw {
             return None;
         }
         let mut tlb = self.tlb.lock();
-        // Two readers may come here in the wrong order, and after a reset the device starts at 0: only
-        // go forward.
-        if !tlb.resetting && is_past(done, tlb.done) {
+        // Two readers may come here in the wrong order: only go forward. 0 is no ticket, but what the
+        // device starts with after a reset.
+        if !tlb.resetting && done != 0 && is_past(done, tlb.done) {
             tlb.done = done;
         }
         Some(tlb.done)
@@ -372,6 +372,7 @@ impl Hw {
     /// and was given up for that: it accesses no memory of the host any more.
     pub(crate) fn finish_invalidate(&self, invalidation: Invalidation) -> Result {
         let Invalidation::Ticket(ticket) = invalidation else {
+            let _maintenance = self.maintain();
             self.fence_off();
             return Err(ENODEV);
         };
@@ -387,6 +388,8 @@ impl Hw {
         if !self.is_gone() {
             dev_err!(self.dev, "TLB invalidation {} was not confirmed\n", ticket);
         }
+        // Not while others reset it, to let it run.
+        let _maintenance = self.maintain();
         self.fence_off();
         Err(EIO)
     }

@@ -84,6 +84,8 @@ pub(crate) struct Outcome {
     /// The device's own words.
     pub(crate) reason: u32,
     pub(crate) detail: u64,
+    /// How long it was in the hardware, in nanoseconds.
+    pub(crate) ran: u64,
 }
 
 impl Outcome {
@@ -92,6 +94,7 @@ impl Outcome {
             result: Err(error),
             reason: 0,
             detail: 0,
+            ran: 0,
         }
     }
 
@@ -106,6 +109,7 @@ impl Outcome {
             },
             reason,
             detail,
+            ran: 0,
         }
     }
 }
@@ -321,7 +325,8 @@ impl HwQueue {
             return take_first(inner, Outcome::error(ENODEV));
         }
         if inner.in_flight != 0 {
-            if let Some(outcome) = completed(inner) {
+            if let Some(mut outcome) = completed(inner) {
+                outcome.ran = u64::try_from(inner.since.elapsed().as_nanos()).unwrap_or(0);
                 inner.in_flight -= 1;
                 inner.head = inner.head.wrapping_add(1);
                 inner.since = Instant::now();

@@ -175,6 +175,7 @@ impl Job {
         if let Some(fence) = fence {
             fence.signal(outcome.result);
         }
+        // Only now the next job can be handed over: fences signal in order.
         queue.retire(this);
     }
 

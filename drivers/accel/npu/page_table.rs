@@ -8,7 +8,8 @@
 //! Large leaves are made and split without a moment in which an address outside the change is not
 //! mapped, by the rules of Documentation/accel/npu/mmu.rst.
 //!
-//! All under the VM lock; takes the memory lock in prepare and when a flush was waited for.
+//! All under the lock of the tables; what allocates and frees tables takes the memory lock, outside
+//! of it.
 
 use crate::{
     driver::NpuDevice,
@@ -23,7 +24,11 @@ use crate::{
     },
 };
 use gmem_vm::{
+    page_table::Stats,
+    sort::heapsort,
     Basis,
+    Change,
+    Location,
     MapRun,
     MemoryBlock,
     PendingFlush,
@@ -39,7 +44,8 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
-    }, //
+    },
+    warn_on, //
 };
 
 const PAGE: u64 = SZ_4K as u64;
@@ -123,23 +129,57 @@ impl Table {
     }
 }
 
-/// Tables that are no longer reachable, and wait for the flush.
+/// A chain of tables.
 #[derive(Default)]
-struct Retired(Option<KBox<Table>>);
+struct Chain(Option<KBox<Table>>);
 
-impl Retired {
+impl Chain {
     fn push(&mut self, mut table: KBox<Table>) {
         table.next = self.0.take();
         self.0 = Some(table);
     }
+
+    fn pop(&mut self) -> Option<KBox<Table>> {
+        let mut table = self.0.take()?;
+        self.0 = table.next.take();
+        Some(table)
+    }
 }
 
-impl Drop for Retired {
+impl Drop for Chain {
     fn drop(&mut self) {
         // One by one: a chain dropped as a whole would recurse.
-        while let Some(mut table) = self.0.take() {
-            self.0 = table.next.take();
+        while self.pop().is_some() {}
+    }
+}
+
+/// Which tables changes lack.
+#[derive(Default)]
+pub(crate) struct Plan {
+    /// Level in the low bits of the address that a table covers, and the number of the basis. One
+    /// can be there more than once.
+    keys: KVVec<(u64, u32)>,
+    /// The last one of each level: addresses come mostly in order.
+    last: [Option<(u64, u32)>; ROOT_LEVEL as usize],
+    /// How many keys there is room for, at least.
+    room: usize,
+}
+
+impl Plan {
+    /// Takes note of the table of this level that covers an address.
+    fn note(&mut self, va: u64, level: u32, basis: Basis) {
+        let number = match basis {
+            Basis::Current => 0,
+            Basis::Unknown(number) => number,
+        };
+        let key = ((va & !(coverage(level + 1) - 1)) | u64::from(level), number);
+        let last = &mut self.last[level as usize];
+        if *last == Some(key) {
+            return;
         }
+        *last = Some(key);
+        let noted = self.keys.push_within_capacity(key);
+        warn_on!(noted.is_err());
     }
 }
 
@@ -147,38 +187,35 @@ impl Drop for Retired {
 #[derive(Default)]
 pub(crate) struct Prepared {
     /// Level 0.
-    leaf_tables: KVec<KBox<Table>>,
+    leaf_tables: Chain,
     /// Levels 1 and 2.
-    directories: KVec<KBox<Table>>,
-    /// Which tables were set aside, sorted: level in the low bits of the address they cover, and the
-    /// number of the basis.
-    keys: KVVec<(u64, u32)>,
-    retired: Retired,
+    directories: Chain,
+    retired: Chain,
 }
 
 impl Prepared {
-    /// Sets aside the table of this level that covers an address, unless that was done before.
-    fn reserve(&mut self, device: &NpuDevice, va: u64, level: u32, basis: Basis) -> Result {
-        let number = match basis {
-            Basis::Current => 0,
-            Basis::Unknown(number) => number,
-        };
-        let key = ((va & !(coverage(level + 1) - 1)) | u64::from(level), number);
-        match self.keys.binary_search(&key) {
-            Ok(_) => return Ok(()),
-            Err(at) => {
-                // KVVec cannot insert in the middle.
-                self.keys.push(key, GFP_KERNEL)?;
-                self.keys[at..].rotate_right(1);
+    /// Allocates the tables of a plan. A signal ends it with `ERESTARTSYS`: there may be many.
+    pub(crate) fn new(device: &NpuDevice, mut plan: Plan) -> Result<Self> {
+        let mut prepared = Self::default();
+        let mut last = None;
+        heapsort(&mut plan.keys);
+        for key in &plan.keys {
+            if last == Some(key) {
+                continue;
+            }
+            last = Some(key);
+            if current!().signal_pending() {
+                return Err(ERESTARTSYS);
+            }
+            let level = (key.0 & (PAGE - 1)) as u32;
+            let table = Table::new(device, level)?;
+            if level == 0 {
+                prepared.leaf_tables.push(table);
+            } else {
+                prepared.directories.push(table);
             }
         }
-        let table = Table::new(device, level)?;
-        if level == 0 {
-            self.leaf_tables.push(table, GFP_KERNEL)?;
-        } else {
-            self.directories.push(table, GFP_KERNEL)?;
-        }
-        Ok(())
+        Ok(prepared)
     }
 
     fn take(&mut self, level: u32) -> Option<KBox<Table>> {
@@ -235,20 +272,19 @@ impl PageTable {
         }
     }
 
-    /// Sets aside all tables that a 4 KiB leaf at an address (`leaf` false: a 2 MiB leaf) can lack.
-    fn reserve(&self, prepared: &mut Prepared, va: u64, small: bool, basis: Basis) -> Result {
-        // Only level-0 tables can vanish before the commit: those above go when they are flushed.
+    /// Takes note of all tables that a 4 KiB leaf at an address (`small` false: a 2 MiB leaf) lacks.
+    fn note(&self, plan: &mut Plan, va: u64, small: bool, basis: Basis) {
+        // Only level-0 tables can vanish before the commit.
         let (level, slot) = self.find(va);
         // The entry found is in a table of `level`, so tables are missing from the level below on;
         // down to level 1, and for small leaves to 0.
         for missing in (1..level).rev() {
-            prepared.reserve(&self.device, va, missing, Basis::Current)?;
+            plan.note(va, missing, Basis::Current);
         }
         let exists = level == 1 && matches!(slot, Slot::Table(_));
         if small && (basis != Basis::Current || !exists) {
-            prepared.reserve(&self.device, va, 0, basis)?;
+            plan.note(va, 0, basis);
         }
-        Ok(())
     }
 }
 
@@ -277,7 +313,7 @@ impl Commit<'_> {
             let entry = index(va, level);
             if !matches!(table.slots[entry], Slot::Table(_)) {
                 let Some(child) = self.prepared.take(level - 1) else {
-                    pr_err!("npu: a table was not prepared\n");
+                    warn_on!(true);
                     return None;
                 };
                 table.write(self.hw, entry, Pte::table(child.local()));
@@ -314,7 +350,7 @@ impl Commit<'_> {
     fn leaf_table<'t>(&mut self, directory: &'t mut Table, entry: usize) -> Option<&'t mut Table> {
         if !matches!(directory.slots[entry], Slot::Table(_)) {
             let Some(mut table) = self.prepared.take(0) else {
-                pr_err!("npu: a table was not prepared\n");
+                warn_on!(true);
                 return None;
             };
             if let Slot::Leaf(pte) = directory.slots[entry] {
@@ -370,6 +406,15 @@ impl Commit<'_> {
 }
 
 impl Table {
+    /// Number of tables from this one on.
+    fn count(&self) -> usize {
+        let below = self.slots.iter().map(|slot| match slot {
+            Slot::Table(child) => child.count(),
+            _ => 0,
+        });
+        1 + below.sum::<usize>()
+    }
+
     /// Retires the empty tables below this one, of `level`, on the way to the addresses of a range;
     /// returns whether this one is empty then.
     ///
@@ -377,7 +422,7 @@ impl Table {
     fn prune(
         &mut self,
         hw: &Hw,
-        retired: &mut Retired,
+        retired: &mut Chain,
         level: u32,
         range: VaRange,
         flushed: &mut VaRange,
@@ -412,6 +457,7 @@ impl Table {
 
 impl gmem_vm::PageTable for PageTable {
     type Attrs = Attrs;
+    type Plan = Plan;
     type Prepared = Prepared;
     type Flush = Flush;
     /// Local address of the root table.
@@ -421,16 +467,32 @@ impl gmem_vm::PageTable for PageTable {
         self.root.local()
     }
 
-    fn prepare_map(&self, prepared: &mut Prepared, run: &MapRun<Attrs>, basis: Basis) -> Result {
-        for block in blocks(run.range) {
-            let location = run.location.advance(block.start() - run.range.start());
-            let huge = block.size() == HUGE && location.address() % HUGE == 0;
-            self.reserve(prepared, block.start(), !huge, basis)?;
-        }
+    fn make_room(plan: &mut Plan, range: VaRange, change: Change) -> Result {
+        plan.room += match change {
+            // At each level as many tables as the range touches.
+            Change::Map => (1..=ROOT_LEVEL)
+                .map(|level| {
+                    let shift = coverage(level).ilog2();
+                    (((range.end() - 1) >> shift) - (range.start() >> shift) + 1) as usize
+                })
+                .sum(),
+            // One at each end, where a large leaf may have to be split.
+            Change::Unmap => 2,
+        };
+        let room = plan.room - plan.keys.len();
+        plan.keys.reserve(room, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
         Ok(())
     }
 
-    fn prepare_unmap(&self, prepared: &mut Prepared, range: VaRange, basis: Basis) -> Result {
+    fn plan_map(&self, plan: &mut Plan, run: &MapRun<Attrs>, basis: Basis) {
+        for block in blocks(run.range) {
+            let location = run.location.advance(block.start() - run.range.start());
+            let huge = block.size() == HUGE && location.address() % HUGE == 0;
+            self.note(plan, block.start(), !huge, basis);
+        }
+    }
+
+    fn plan_unmap(&self, plan: &mut Plan, range: VaRange, basis: Basis) {
         let mut ends = [Some(range.start()), Some(range.end())];
         if (range.start() ^ (range.end() - 1)) & !(HUGE - 1) == 0 {
             // Both ends in one block: a split there serves both.
@@ -449,10 +511,17 @@ impl gmem_vm::PageTable for PageTable {
                 Basis::Current => matches!(self.find(va.min(range.end() - 1)), (1, Slot::Leaf(_))),
             };
             if splits {
-                prepared.reserve(&self.device, va.min(range.end() - 1), 0, basis)?;
+                plan.note(va.min(range.end() - 1), 0, basis);
             }
         }
-        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        let tables = self.root.count();
+        Stats {
+            tables,
+            bytes: tables as u64 * PAGE,
+        }
     }
 
     fn map(&mut self, prepared: &mut Prepared, run: &MapRun<Attrs>) {
@@ -461,7 +530,12 @@ impl gmem_vm::PageTable for PageTable {
             hw: npu.hw(),
             prepared,
         };
-        for leaf in run.leaves(PAGE_SIZES) {
+        let sizes = match run.location {
+            // There are no sparse leaves of 64 KiB.
+            Location::Sparse => PAGE_SIZES & !BIG,
+            _ => PAGE_SIZES,
+        };
+        for leaf in run.leaves(sizes) {
             let Some(directory) = commit.directory(&mut self.root, leaf.va) else {
                 return;
             };
@@ -499,17 +573,19 @@ impl gmem_vm::PageTable for PageTable {
         unmap(&mut commit, &mut self.root, ROOT_LEVEL, range);
     }
 
-    fn flush(&mut self, mut prepared: Prepared, range: VaRange) -> Flush {
+    fn flush(&mut self, mut prepared: Prepared, range: VaRange, prune: Option<VaRange>) -> Flush {
         let npu = self.device.hardware();
         // Where a large leaf was split the whole of it has to go.
         let mut flushed = range.align_outward(HUGE);
-        self.root.prune(
-            npu.hw(),
-            &mut prepared.retired,
-            ROOT_LEVEL,
-            range,
-            &mut flushed,
-        );
+        if let Some(prune) = prune {
+            self.root.prune(
+                npu.hw(),
+                &mut prepared.retired,
+                ROOT_LEVEL,
+                prune,
+                &mut flushed,
+            );
+        }
         Flush {
             hw: npu.hw_arc(),
             invalidation: npu.hw().start_invalidate(self.root.local(), flushed),
@@ -539,5 +615,28 @@ fn unmap(commit: &mut Commit<'_>, table: &mut KBox<Table>, level: u32, range: Va
             }
         }
         at = end;
+    }
+}
+
+#[kunit_tests(npu_page_table)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_has_room_for_what_it_was_told() -> Result {
+        let (mut plan, mut room) = (Plan::default(), 0);
+        for (start, size) in [(HUGE - PAGE, 3 * HUGE), (1 << 39, 1 << 31), (PAGE, PAGE)] {
+            let range = VaRange::new(start, size)?;
+            <PageTable as gmem_vm::PageTable>::make_room(&mut plan, range, Change::Map)?;
+            // As if no table were there.
+            for block in blocks(range) {
+                for level in (0..ROOT_LEVEL).rev() {
+                    plan.note(block.start(), level, Basis::Current);
+                }
+            }
+            assert!(plan.keys.len() > room && plan.keys.len() <= plan.room);
+            room = plan.keys.len();
+        }
+        Ok(())
     }
 }

@@ -105,6 +105,7 @@ impl Drop for StopOnDrop {
 /// What lives while the driver is bound. Dropped in this order: no new ioctls, no more interrupts,
 /// everything ends.
 pub(crate) struct Bound<'bound> {
+    _debugfs: gmem_vm::debugfs::Directory<Npu>,
     _registration: drm::Registration<'bound, Npu>,
     _interrupts: Interrupts<'bound>,
     _stop: StopOnDrop,
@@ -124,11 +125,13 @@ impl pci::Driver for NpuPci {
         _info: Option<&'bound ()>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         pdev.enable_device_mem()?;
-        pdev.set_master();
         // SAFETY: The device is being probed, nobody else can map memory for it.
         unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<52>())? };
 
         let hardware = Hardware::new(pdev)?;
+        // Not before the device was reset: whoever had it last may have given it up as it was.
+        let stop = StopOnDrop(hardware.clone());
+        pdev.set_master();
         let facts = *hardware.hw().facts();
         let memory = Memory::new(
             facts.mem_size,
@@ -150,13 +153,14 @@ impl pci::Driver for NpuPci {
             pdev,
             gmem_vm::Device::new(hardware.clone(), Some(memory), aperture),
         )?;
-        let stop = StopOnDrop(hardware.clone());
         let interrupts = Interrupts::new(pdev, &hardware)?;
         hardware.start();
+        let debugfs = gmem_vm::debugfs::Directory::new(&drm, pdev.as_ref())?;
         // SAFETY: Stored in the driver's data, and dropped with it.
         let registration =
             unsafe { drm::Registration::new(pdev.as_ref(), drm, Ok::<_, Error>(()), 0)? };
         Ok(Bound {
+            _debugfs: debugfs,
             _registration: registration,
             _interrupts: interrupts,
             _stop: stop,

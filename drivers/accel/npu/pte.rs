@@ -29,6 +29,7 @@ const EXEC: u64 = bit_u64(2);
 const LEAF: u64 = bit_u64(3);
 const HOST: u64 = bit_u64(4);
 const CONT: u64 = bit_u64(5);
+const SPARSE: u64 = bit_u64(59);
 const CACHE_SHIFT: u32 = 6;
 const COMPRESSION_SHIFT: u32 = 60;
 const ADDRESS: u64 = genmask_u64(12..=51);
@@ -53,6 +54,10 @@ impl MapAttrs for Attrs {
             compression: (bits >> 2) as u8,
         })
     }
+
+    fn to_uapi(self) -> u64 {
+        u64::from(self.cache) | u64::from(self.compression) << 2
+    }
 }
 
 /// An entry of a page table.
@@ -65,9 +70,11 @@ impl Pte {
     /// A leaf of any size.
     pub(crate) fn leaf(location: Location, access: Access, attrs: Attrs) -> Self {
         let mut bits = VALID | LEAF | (location.address() & ADDRESS);
-        if matches!(location, Location::Host(_)) {
-            bits |= HOST;
-        }
+        bits |= match location {
+            Location::Device(_) => 0,
+            Location::Host(_) => HOST,
+            Location::Sparse => SPARSE,
+        };
         if access.write {
             bits |= WRITE;
         }
@@ -100,8 +107,9 @@ impl Pte {
         self.is_valid() && self.0 & CONT != 0
     }
 
+    /// Sparse leaves are never part of a larger one.
     pub(crate) const fn with_cont(self, cont: bool) -> Self {
-        if cont {
+        if cont && self.0 & SPARSE == 0 {
             Self(self.0 | CONT)
         } else {
             Self(self.0 & !CONT)
@@ -110,6 +118,9 @@ impl Pte {
 
     /// The leaf for an address `bytes` further on in the same run.
     pub(crate) const fn advance(self, bytes: u64) -> Self {
+        if self.0 & SPARSE != 0 {
+            return self;
+        }
         Self(self.0 + bytes)
     }
 }
@@ -135,6 +146,9 @@ mod tests {
         assert_eq!(pte.raw(), 0x20_0009);
         assert_eq!(pte.with_cont(true).raw(), 0x20_0029);
         assert_eq!(pte.advance(0x1000).raw(), 0x20_1009);
+        let sparse = Pte::leaf(Location::Sparse, access, Attrs::default());
+        assert_eq!(sparse.raw(), 0x0800_0000_0000_000f);
+        assert_eq!(sparse.advance(0x1000).with_cont(true), sparse);
         assert_eq!(Pte::table(0x7000).raw(), 0x7001);
         assert!(!Pte::INVALID.is_valid() && !Pte::from_raw(0x20).is_cont());
         Ok(())

@@ -40,6 +40,10 @@ use kernel::{
     },
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         SpinLock, //
     },
@@ -79,6 +83,8 @@ struct State {
 #[pin_data]
 pub(crate) struct Queue {
     hardware: Arc<Hardware>,
+    /// How long jobs of its file have been in the hardware, in nanoseconds.
+    busy: Arc<Atomic<u64>>,
     timeline: Timeline<JobFence>,
     #[pin]
     state: SpinLock<State>,
@@ -94,11 +100,12 @@ impl_has_work! {
 }
 
 impl Queue {
-    pub(crate) fn new(hardware: &Arc<Hardware>) -> Result<Arc<Self>> {
+    pub(crate) fn new(hardware: &Arc<Hardware>, busy: Arc<Atomic<u64>>) -> Result<Arc<Self>> {
         let hardware = hardware.clone();
         let queue = Arc::pin_init(
             try_pin_init!(Self {
                 hardware,
+                busy,
                 timeline: Timeline::new(),
                 state <- new_spinlock!(State {
                     pending: RBTree::new(),
@@ -182,8 +189,8 @@ impl Queue {
 
     /// Takes note that a job has ended. In the signalling path.
     pub(crate) fn finished(&self, outcome: &Outcome) {
+        self.busy.fetch_add(outcome.ran, Relaxed);
         let mut state = self.state.lock();
-        state.handed = false;
         state.completed += 1;
         if let Err(e) = outcome.result {
             state.last_failure = Failure {
@@ -199,6 +206,7 @@ impl Queue {
     pub(crate) fn retire(self: &Arc<Self>, job: Arc<Job>) {
         {
             let mut state = self.state.lock();
+            state.handed = false;
             job.link(state.retired.take());
             state.retired = Some(job);
         }

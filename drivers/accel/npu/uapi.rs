@@ -81,3 +81,7 @@ pub(crate) const QUEUE_DESTROY: u32 = 0x08;
 pub(crate) const SUBMIT: u32 = 0x09;
 pub(crate) const JOB_STATUS: u32 = 0x0a;
 pub(crate) const QUERY: u32 = 0x0b;
+pub(crate) const BIND_QUEUE_CREATE: u32 = 0x0c;
+pub(crate) const BIND_QUEUE_DESTROY: u32 = 0x0d;
+pub(crate) const ADVISE: u32 = 0x0e;
+pub(crate) const QUERY_RANGE: u32 = 0x0f;

@@ -138,13 +138,14 @@ struct drm_gmem_bo_mmap {
 /**
  * struct drm_gmem_bind_op - one operation of an array given to bind
  *
- * MAP_BO replaces whatever was mapped in its range; what it overlaps only in part keeps
- * the rest. UNMAP of a range without mappings is no error.
+ * The MAP operations replace whatever was mapped in their range; what it overlaps only in part
+ * keeps the rest. UNMAP of a range without mappings is no error. Mappings that continue each
+ * other, in the object and in all they let the device do, are one from then on.
  *
  * Errors: -EINVAL (unknown op or flag; @va, @size or @bo_offset not a multiple of the smallest
- * page size; @size zero; a field that the op doesn't use not zero), -ERANGE (@va + @size
- * overflows or lies outside the device's address space; @bo_offset + @size beyond the object),
- * -ENOENT (@handle).
+ * page size; @size zero; a field that the op doesn't use not zero),
+ * -ERANGE (@va + @size overflows or lies outside the device's address space; @bo_offset + @size
+ * beyond the object), -ENOENT (@handle).
  */
 struct drm_gmem_bind_op {
 	/** @op: one of DRM_GMEM_BIND_OP_*. */
@@ -153,11 +154,16 @@ struct drm_gmem_bind_op {
 #define DRM_GMEM_BIND_OP_MAP_BO		0
 /** @DRM_GMEM_BIND_OP_UNMAP: unmap [@va, @va + @size); @handle, @bo_offset, @flags, @attrs are 0. */
 #define DRM_GMEM_BIND_OP_UNMAP		1
+/**
+ * @DRM_GMEM_BIND_OP_MAP_SPARSE: let reads of [@va, @va + @size) give zero, and writes vanish,
+ * without memory behind it; @handle, @bo_offset, @attrs are 0.
+ */
+#define DRM_GMEM_BIND_OP_MAP_SPARSE	2
 	/** @flags: bit mask of DRM_GMEM_BIND_*. */
 	__u32 flags;
 /** @DRM_GMEM_BIND_READONLY: the device may not write. */
 #define DRM_GMEM_BIND_READONLY		(1u << 0)
-/** @DRM_GMEM_BIND_EXEC: the device may fetch commands. */
+/** @DRM_GMEM_BIND_EXEC: the device may fetch commands. Not for MAP_SPARSE. */
 #define DRM_GMEM_BIND_EXEC		(1u << 1)
 	/** @handle: GEM handle. */
 	__u32 handle;
@@ -176,31 +182,89 @@ struct drm_gmem_bind_op {
 /**
  * struct drm_gmem_bind - change the mappings of a VM
  *
- * The operations take effect in order, together: if one can't be done, none is.
- * When the call returns the device uses the new mappings only.
+ * The operations take effect in order, together: if one can't be done, none is. All that can
+ * fail is done before the call returns, also with ASYNC; afterwards only the device itself can
+ * fail.
  *
- * Errors: -EINVAL (also: @num_ops zero or above 4096), -ENOENT (VM), -EFAULT, -ENOMEM,
- * -ENOSPC (device memory for page tables), those of the operations, and -EIO if the
- * device didn't confirm the change: the VM is unusable then, and the device was given up,
- * so that all else gives -ENODEV.
+ * Without ASYNC the device uses the new mappings only when the call returns. With ASYNC the call
+ * returns once the operations are queued; they are done when all syncs without SIGNAL have
+ * signalled and all that was queued in the same bind queue before is done. Those with SIGNAL
+ * get a fence that signals when the device uses the new mappings only. What syncs are waited for
+ * only orders: their errors are not looked at.
+ *
+ * Operations of one queue are done in order. Those of different queues are done in order too
+ * where their ranges, in largest pages, have something in common, and independently otherwise.
+ *
+ * Errors: -EINVAL (also: @num_ops zero or above 4096, @num_syncs above 64, all MAP operations
+ * together above 2^40 bytes), -ENOENT (VM, queue, syncobj; @queue_id is another VM's), -EFAULT,
+ * -ENOMEM, -ENOSPC (device memory for page tables), -EAGAIN (4096 calls in this VM are not done),
+ * those of the operations, and -EIO if the device didn't confirm the change: the VM is unusable
+ * then, and the device was given up, so that all else gives -ENODEV. Without ASYNC also
+ * -ECANCELED (the VM was destroyed meanwhile), and -EINTR: a signal came while the call waited for
+ * other fences; the operations are queued and will be done.
+ *
+ * Errors of the fence: -EIO, as above; -ECANCELED (the VM was destroyed before).
  */
 struct drm_gmem_bind {
 	/** @vm_id: the VM. */
 	__u32 vm_id;
-	/** @flags: none defined, must be zero. */
+	/** @flags: bit mask of DRM_GMEM_BIND_ASYNC. */
 	__u32 flags;
+/** @DRM_GMEM_BIND_ASYNC: return once the operations are queued. */
+#define DRM_GMEM_BIND_ASYNC		(1u << 0)
 	/** @num_ops: number of operations, 1 to 4096. */
 	__u32 num_ops;
-	/** @pad: reserved, must be zero. */
-	__u32 pad;
+	/** @num_syncs: number of syncs, 0 to 64. */
+	__u32 num_syncs;
 	/** @ops: user pointer to an array of struct drm_gmem_bind_op. */
 	__u64 ops;
+	/** @syncs: user pointer to an array of struct drm_gmem_sync, 0 if @num_syncs is 0. */
+	__u64 syncs;
+	/** @queue_id: a bind queue of the VM, 0 for the one that every VM has. */
+	__u32 queue_id;
+	/** @pad: reserved, must be zero. */
+	__u32 pad;
+};
+
+/**
+ * struct drm_gmem_bind_queue_create - create a bind queue
+ *
+ * For operations that need not wait for those of other queues.
+ *
+ * It goes with its VM.
+ *
+ * Errors: -EINVAL, -ENOENT (VM), -ENOMEM, -ENOSPC (64 exist in this VM, counting destroyed ones with
+ * operations that are not done, or 4096 in this file), -EIO (the VM is unusable).
+ */
+struct drm_gmem_bind_queue_create {
+	/** @vm_id: the VM. */
+	__u32 vm_id;
+	/** @flags: none defined, must be zero. */
+	__u32 flags;
+	/** @queue_id: out: id of the bind queue, unique in this file, never 0. */
+	__u32 queue_id;
+	/** @pad: reserved, must be zero. */
+	__u32 pad;
+};
+
+/**
+ * struct drm_gmem_bind_queue_destroy - destroy a bind queue
+ *
+ * Operations that were queued in it will be done all the same.
+ *
+ * Errors: -EINVAL, -ENOENT.
+ */
+struct drm_gmem_bind_queue_destroy {
+	/** @queue_id: the bind queue. */
+	__u32 queue_id;
+	/** @pad: reserved, must be zero. */
+	__u32 pad;
 };
 
 /**
  * struct drm_gmem_unbind - unmap a range of a VM
  *
- * The same as a bind of one UNMAP.
+ * The same as a bind of one UNMAP in the VM's own queue, without ASYNC.
  *
  * Errors: as bind.
  */
@@ -232,6 +296,197 @@ struct drm_gmem_sync {
 	 * point that nobody has submitted yet gives -EINVAL, as for any syncobj without a fence.
 	 */
 	__u64 point;
+};
+
+/**
+ * enum drm_gmem_attr_kind - what can be advised about a range of a VM
+ *
+ * Attributes are state, not commands. They hold for addresses, whatever is mapped there or is
+ * not, until they are set to something else; unmapping leaves them. Each has a default, 0. An
+ * attribute that another one overrides is kept, and takes effect once that one is gone.
+ *
+ * Those marked (mirror) take effect for memory of the process that the VM mirrors, those
+ * marked (eviction) where device memory is evicted; buffer objects stay where they were created.
+ *
+ * Precedence, where several say where a page should be: PINNED, then ACCESS of IN_PLACE or NONE,
+ * then READ_MOSTLY, then PREFERRED_LOCATION, then the default, which is the device that touches the
+ * page. MIGRATION_POLICY and GRANULARITY say what moves and how much at a time once it is clear where
+ * to. READ_ONLY and EXEC restrict or permit, whatever the mapping says: the device may write if
+ * both allow it.
+ */
+enum drm_gmem_attr_kind {
+	/** @DRM_GMEM_ATTR_PREFERRED_LOCATION: where pages should be: DRM_GMEM_LOCATION_*. (mirror) */
+	DRM_GMEM_ATTR_PREFERRED_LOCATION = 0,
+	/** @DRM_GMEM_ATTR_ACCESS: how the device gets at them: DRM_GMEM_ACCESS_*. (mirror) */
+	DRM_GMEM_ATTR_ACCESS = 1,
+	/**
+	 * @DRM_GMEM_ATTR_READ_MOSTLY: 1: each device that reads may have a copy; a write makes the
+	 * page one again. (mirror)
+	 */
+	DRM_GMEM_ATTR_READ_MOSTLY = 2,
+	/** @DRM_GMEM_ATTR_ALWAYS_MAPPED: 1: the device's mapping is renewed at once when pages move. (mirror) */
+	DRM_GMEM_ATTR_ALWAYS_MAPPED = 3,
+	/** @DRM_GMEM_ATTR_READ_ONLY: 1: the device may not write. (mirror) */
+	DRM_GMEM_ATTR_READ_ONLY = 4,
+	/** @DRM_GMEM_ATTR_EXEC: 1: the device may fetch commands. (mirror) */
+	DRM_GMEM_ATTR_EXEC = 5,
+	/** @DRM_GMEM_ATTR_ATOMICS: which atomic accesses have to work: DRM_GMEM_ATOMICS_*. (mirror) */
+	DRM_GMEM_ATTR_ATOMICS = 6,
+	/**
+	 * @DRM_GMEM_ATTR_GRANULARITY: log2 of the bytes that move at a time, 12 to 30; 0: what the
+	 * device is best at. (mirror, eviction)
+	 */
+	DRM_GMEM_ATTR_GRANULARITY = 7,
+	/** @DRM_GMEM_ATTR_MIGRATION_POLICY: which pages move: DRM_GMEM_MIGRATE_*. (mirror) */
+	DRM_GMEM_ATTR_MIGRATION_POLICY = 8,
+	/** @DRM_GMEM_ATTR_PINNED: 1: once in device memory, pages stay there. (eviction) */
+	DRM_GMEM_ATTR_PINNED = 9,
+	/** @DRM_GMEM_ATTR_EVICTION_PRIORITY: 0 normal, 1 evict first, 2 evict last. (eviction) */
+	DRM_GMEM_ATTR_EVICTION_PRIORITY = 10,
+	/** @DRM_GMEM_ATTR_AUTO_RESET: 1: when the process unmaps memory, its attributes are reset. (mirror) */
+	DRM_GMEM_ATTR_AUTO_RESET = 11,
+	/** @DRM_GMEM_ATTR_FOLLOW: 1: when the process's memory grows, so do its attributes. (mirror) */
+	DRM_GMEM_ATTR_FOLLOW = 12,
+	/** @DRM_GMEM_ATTR_DRIVER: attributes of the driver's own, as in drm_gmem_bind_op.attrs. (mirror) */
+	DRM_GMEM_ATTR_DRIVER = 13,
+	/** @DRM_GMEM_ATTR_COUNT: number of attributes. */
+	DRM_GMEM_ATTR_COUNT = 14,
+};
+
+/** DRM_GMEM_LOCATION_DEFAULT: wherever they are used. */
+#define DRM_GMEM_LOCATION_DEFAULT	0ull
+/** DRM_GMEM_LOCATION_HOST: host memory, any node. */
+#define DRM_GMEM_LOCATION_HOST		(1ull << 32)
+/** DRM_GMEM_LOCATION_HOST_NODE: host memory of a NUMA node. */
+#define DRM_GMEM_LOCATION_HOST_NODE(n)	((2ull << 32) | (__u32)(n))
+/** DRM_GMEM_LOCATION_DEVICE: memory of this device. */
+#define DRM_GMEM_LOCATION_DEVICE	(3ull << 32)
+
+/** DRM_GMEM_ACCESS_DEFAULT: as the device can. */
+#define DRM_GMEM_ACCESS_DEFAULT		0
+/** DRM_GMEM_ACCESS_NONE: not at all, an access is an error. */
+#define DRM_GMEM_ACCESS_NONE		1
+/** DRM_GMEM_ACCESS_MIGRATE: pages come to the device. */
+#define DRM_GMEM_ACCESS_MIGRATE		2
+/** DRM_GMEM_ACCESS_IN_PLACE: pages stay where they are. */
+#define DRM_GMEM_ACCESS_IN_PLACE	3
+
+/** DRM_GMEM_ATOMICS_UNDEFINED: none have to. */
+#define DRM_GMEM_ATOMICS_UNDEFINED	0
+/** DRM_GMEM_ATOMICS_DEVICE: among accesses of this device. */
+#define DRM_GMEM_ATOMICS_DEVICE		1
+/** DRM_GMEM_ATOMICS_GLOBAL: among accesses of all devices and the CPU. */
+#define DRM_GMEM_ATOMICS_GLOBAL		2
+/** DRM_GMEM_ATOMICS_CPU: among accesses of the CPU. */
+#define DRM_GMEM_ATOMICS_CPU		3
+
+/** DRM_GMEM_MIGRATE_ALL: pages wherever they are. */
+#define DRM_GMEM_MIGRATE_ALL		0
+/** DRM_GMEM_MIGRATE_SYSTEM: pages in host memory only, not those of another device. */
+#define DRM_GMEM_MIGRATE_SYSTEM		1
+
+/**
+ * struct drm_gmem_attr - an attribute and its value
+ */
+struct drm_gmem_attr {
+	/** @kind: one of enum drm_gmem_attr_kind; others give -EINVAL. */
+	__u32 kind;
+	/** @pad: reserved, must be zero. */
+	__u32 pad;
+	/** @value: as documented for @kind; others give -EINVAL. */
+	__u64 value;
+};
+
+/**
+ * struct drm_gmem_advise - set attributes of a range of a VM
+ *
+ * The attributes are set in order; those that are not named stay as they are. All are set, or
+ * none.
+ *
+ * Errors: -EINVAL (@va or @size not a multiple of the smallest page size; @size zero; @num_attrs above
+ * 64; @num_attrs zero without RESET), -ERANGE (outside the device's address space), -ENOENT (VM),
+ * -EFAULT, -ENOMEM.
+ */
+struct drm_gmem_advise {
+	/** @vm_id: the VM. */
+	__u32 vm_id;
+	/** @flags: bit mask of DRM_GMEM_ADVISE_RESET. */
+	__u32 flags;
+/** @DRM_GMEM_ADVISE_RESET: set all attributes to their defaults first. */
+#define DRM_GMEM_ADVISE_RESET		(1u << 0)
+	/** @va: device address, a multiple of the smallest page size. */
+	__u64 va;
+	/** @size: bytes, a multiple of the smallest page size, not zero. */
+	__u64 size;
+	/** @num_attrs: number of attributes, 0 to 64. */
+	__u32 num_attrs;
+	/** @pad: reserved, must be zero. */
+	__u32 pad;
+	/** @attrs: user pointer to an array of struct drm_gmem_attr, 0 if @num_attrs is 0. */
+	__u64 attrs;
+};
+
+/**
+ * struct drm_gmem_range - what query_range says of addresses that have all in common
+ *
+ * All fields are written by the kernel.
+ */
+struct drm_gmem_range {
+	/** @va: first device address. */
+	__u64 va;
+	/** @size: bytes. */
+	__u64 size;
+	/** @mapping: what is mapped. */
+	__u32 mapping;
+/** @DRM_GMEM_MAPPING_NONE: nothing. */
+#define DRM_GMEM_MAPPING_NONE		0
+/** @DRM_GMEM_MAPPING_BO: a buffer object. */
+#define DRM_GMEM_MAPPING_BO		1
+/** @DRM_GMEM_MAPPING_SPARSE: no memory. */
+#define DRM_GMEM_MAPPING_SPARSE		2
+	/** @flags: how it is mapped: bit mask of DRM_GMEM_BIND_READONLY and DRM_GMEM_BIND_EXEC. */
+	__u32 flags;
+	/** @residency: where it is. */
+	__u32 residency;
+/** @DRM_GMEM_RESIDENT_NOWHERE: nowhere. */
+#define DRM_GMEM_RESIDENT_NOWHERE	0
+/** @DRM_GMEM_RESIDENT_HOST: in host memory. */
+#define DRM_GMEM_RESIDENT_HOST		1
+/** @DRM_GMEM_RESIDENT_DEVICE: in memory of this device. */
+#define DRM_GMEM_RESIDENT_DEVICE	2
+	/** @pad: zero. */
+	__u32 pad;
+	/** @bo_offset: where in the buffer object the range begins; 0 if there is none. */
+	__u64 bo_offset;
+	/** @attrs: the driver's own attributes of the mapping, as they were given to bind. */
+	__u64 attrs;
+	/** @advice: values of the attributes, by enum drm_gmem_attr_kind; the others are 0. */
+	__u64 advice[16];
+};
+
+/**
+ * struct drm_gmem_query_range - read back what is mapped, where it is, and what was advised
+ *
+ * Writes one entry for each part of the range that has all in common, by address, also for what is
+ * not mapped. What was queued by bind counts as done.
+ *
+ * Errors: -EINVAL (as advise; @num_ranges zero or above 65536), -ERANGE, -ENOENT (VM), -EFAULT, -ENOMEM.
+ */
+struct drm_gmem_query_range {
+	/** @vm_id: the VM. */
+	__u32 vm_id;
+	/** @flags: none defined, must be zero. */
+	__u32 flags;
+	/** @va: device address, a multiple of the smallest page size; out: where the last entry ends. */
+	__u64 va;
+	/** @size: bytes, a multiple of the smallest page size; out: how many are left behind @va. */
+	__u64 size;
+	/** @num_ranges: entries that there is room for, 1 to 65536; out: how many were written. */
+	__u32 num_ranges;
+	/** @pad: reserved, must be zero. */
+	__u32 pad;
+	/** @ranges: user pointer to an array of struct drm_gmem_range. */
+	__u64 ranges;
 };
 
 #if defined(__cplusplus)

@@ -167,6 +167,10 @@ struct drm_npu_query {
 #define DRM_NPU_SUBMIT			0x09
 #define DRM_NPU_JOB_STATUS		0x0a
 #define DRM_NPU_QUERY			0x0b
+#define DRM_NPU_BIND_QUEUE_CREATE	0x0c
+#define DRM_NPU_BIND_QUEUE_DESTROY	0x0d
+#define DRM_NPU_ADVISE			0x0e
+#define DRM_NPU_QUERY_RANGE		0x0f
 
 #define DRM_IOCTL_NPU_QUERY_DEVICE	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY_DEVICE, struct drm_gmem_query_device)
 #define DRM_IOCTL_NPU_VM_CREATE		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_VM_CREATE, struct drm_gmem_vm_create)
@@ -180,6 +184,10 @@ struct drm_npu_query {
 #define DRM_IOCTL_NPU_SUBMIT		DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_SUBMIT, struct drm_npu_submit)
 #define DRM_IOCTL_NPU_JOB_STATUS	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_JOB_STATUS, struct drm_npu_job_status)
 #define DRM_IOCTL_NPU_QUERY		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY, struct drm_npu_query)
+#define DRM_IOCTL_NPU_BIND_QUEUE_CREATE	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_BIND_QUEUE_CREATE, struct drm_gmem_bind_queue_create)
+#define DRM_IOCTL_NPU_BIND_QUEUE_DESTROY DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_BIND_QUEUE_DESTROY, struct drm_gmem_bind_queue_destroy)
+#define DRM_IOCTL_NPU_ADVISE		DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_ADVISE, struct drm_gmem_advise)
+#define DRM_IOCTL_NPU_QUERY_RANGE	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY_RANGE, struct drm_gmem_query_range)
 
 #if defined(__cplusplus)
 }

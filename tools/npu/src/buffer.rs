@@ -2,11 +2,12 @@
 
 //! Buffers that device and CPU can use at once: a buffer object, bound and mapped.
 
+use crate::bind::MapOptions;
 use crate::bo::{Bo, Mapping, Memory};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::va::VaAllocator;
-use crate::vm::{MapOptions, Vm};
+use crate::vm::Vm;
 
 /// The CPU's page size in bytes: buffers are multiples of it.
 pub fn page_size() -> u64 {

@@ -75,6 +75,15 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// The kernel answered something that this library doesn't know.
+    #[error("the kernel's answer has an unknown {what}: {value:#x}")]
+    Unknown {
+        /// What it is.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+    },
+
     /// The CPU can't reach this buffer, or it was not asked for.
     #[error("the buffer has no CPU mapping")]
     NotMapped,
@@ -116,6 +125,12 @@ pub enum Operation {
     Bind,
     /// Unmap a range of an address space.
     Unbind,
+    /// Create a bind queue.
+    BindQueueCreate,
+    /// Advise about a range of an address space.
+    Advise,
+    /// Read back what is mapped in an address space.
+    QueryRange,
     /// Create a queue.
     QueueCreate,
     /// Submit a job.
@@ -146,6 +161,9 @@ impl fmt::Display for Operation {
             Self::Mmap => "mapping a buffer for the CPU",
             Self::Bind => "binding",
             Self::Unbind => "unbinding",
+            Self::BindQueueCreate => "creating a bind queue",
+            Self::Advise => "advising",
+            Self::QueryRange => "reading back a range",
             Self::QueueCreate => "creating a queue",
             Self::Submit => "submitting a job",
             Self::JobStatus => "job status",
@@ -176,11 +194,25 @@ impl Operation {
             (Self::Bind | Self::Unbind, Errno::RANGE) => {
                 "outside the address space or beyond the buffer"
             }
-            (Self::Bind | Self::Unbind, Errno::INVAL) => "misaligned or empty range, or bad flags",
-            (Self::Bind | Self::Unbind | Self::Submit, Errno::IO) => {
-                "the address space is unusable"
+            (Self::Bind, Errno::INVAL) => {
+                "misaligned, empty or too large range, bad flags, or a syncobj without a fence"
             }
-            (Self::QueueCreate, Errno::NOSPC) => "too many queues",
+            (Self::Unbind, Errno::INVAL) => "misaligned or empty range",
+            (Self::Bind, Errno::INTR) => "interrupted; the changes are queued and will be made",
+            (Self::Bind | Self::Unbind, Errno::CANCELED) => "the address space was destroyed",
+            (
+                Self::Bind
+                | Self::Unbind
+                | Self::BindQueueCreate
+                | Self::Advise
+                | Self::QueryRange
+                | Self::Submit,
+                Errno::IO,
+            ) => "the address space is unusable",
+            (Self::Advise | Self::QueryRange, Errno::RANGE) => "outside the address space",
+            (Self::Advise, Errno::INVAL) => "misaligned or empty range, or a bad value",
+            (Self::QueryRange, Errno::INVAL) => "misaligned or empty range",
+            (Self::QueueCreate | Self::BindQueueCreate, Errno::NOSPC) => "too many queues",
             (Self::Submit, Errno::RANGE) => "commands outside the address space",
             (Self::Submit, Errno::INVAL) => {
                 "bad size, misaligned commands, or a syncobj without a fence"

@@ -30,24 +30,30 @@
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
 compile_error!("the NPU's user side needs a 64-bit little-endian machine");
 
+mod advice;
+mod bind;
 mod bo;
 mod buffer;
 pub mod command;
 mod device;
 mod error;
 mod queue;
+mod range;
 mod sync;
 mod sys;
 pub mod uapi;
 mod va;
 mod vm;
 
+pub use advice::{Access, Atomics, Attr, EvictionPriority, Location, MigrationPolicy};
+pub use bind::{Bind, BindQueue, Cache, MapOptions};
 pub use bo::{Bo, Mapping, Memory};
 pub use buffer::{Arena, Buffer, page_size};
 pub use command::CommandBuffer;
 pub use device::{Counters, Device, DeviceInfo, Driver};
 pub use error::{Error, JobError, JobFailure, Operation, Result};
 pub use queue::{Job, Queue, QueueStatus, Submission};
+pub use range::{Mapped, RangeInfo, Residency};
 pub use sync::{Fence, SyncPoint, Timeline, wait_all, wait_any};
 pub use va::VaAllocator;
-pub use vm::{Bind, Cache, MapOptions, Vm};
+pub use vm::Vm;

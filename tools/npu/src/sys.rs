@@ -41,12 +41,24 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
 unsafe fn ioctl<const N: Opcode, T>(fd: BorrowedFd<'_>, argument: &mut T) -> Result<(), Errno> {
     loop {
         // SAFETY: the caller's promise.
-        let result = unsafe { rustix::ioctl::ioctl(fd, Updater::<N, T>::new(argument)) };
-        match result {
+        match unsafe { ioctl_once::<N, T>(fd, argument) } {
             Err(Errno::INTR | Errno::AGAIN) => {}
             other => return other,
         }
     }
+}
+
+/// Calls ioctl `N`, which may be interrupted.
+///
+/// # Safety
+///
+/// As for [`ioctl`].
+unsafe fn ioctl_once<const N: Opcode, T>(
+    fd: BorrowedFd<'_>,
+    argument: &mut T,
+) -> Result<(), Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { rustix::ioctl::ioctl(fd, Updater::<N, T>::new(argument)) }
 }
 
 /// Safe functions for ioctls whose structures have no pointers.
@@ -70,6 +82,8 @@ plain! {
     bo_create(BoCreate) = IOCTL_NPU_BO_CREATE;
     bo_mmap(BoMmap) = IOCTL_NPU_BO_MMAP;
     unbind(Unbind) = IOCTL_NPU_UNBIND;
+    bind_queue_create(BindQueueCreate) = IOCTL_NPU_BIND_QUEUE_CREATE;
+    bind_queue_destroy(BindQueueDestroy) = IOCTL_NPU_BIND_QUEUE_DESTROY;
     queue_create(QueueCreate) = IOCTL_NPU_QUEUE_CREATE;
     queue_destroy(QueueDestroy) = IOCTL_NPU_QUEUE_DESTROY;
     job_status(JobStatus) = IOCTL_NPU_JOB_STATUS;
@@ -112,16 +126,68 @@ pub(crate) fn version(fd: BorrowedFd<'_>) -> Result<DriverVersion, Errno> {
     })
 }
 
-/// Changes the mappings of a VM.
-pub(crate) fn bind(fd: BorrowedFd<'_>, vm_id: u32, ops: &[uapi::BindOp]) -> Result<(), Errno> {
+/// The address of an array's first element, 0 if it has none.
+fn address<T>(array: &[T]) -> u64 {
+    if array.is_empty() {
+        0
+    } else {
+        array.as_ptr() as u64
+    }
+}
+
+/// The number of an array's elements.
+fn count<T>(array: &[T]) -> Result<u32, Errno> {
+    u32::try_from(array.len()).map_err(|_| Errno::INVAL)
+}
+
+/// Changes the mappings of a VM; the arrays of `bind` are filled in.
+///
+/// If it is interrupted the changes are queued: it must not be repeated.
+pub(crate) fn bind(
+    fd: BorrowedFd<'_>,
+    bind: uapi::Bind,
+    ops: &[uapi::BindOp],
+    syncs: &[uapi::Sync],
+) -> Result<(), Errno> {
     let mut argument = uapi::Bind {
-        vm_id,
-        num_ops: u32::try_from(ops.len()).map_err(|_| Errno::INVAL)?,
-        ops: ops.as_ptr() as u64,
-        ..Default::default()
+        num_ops: count(ops)?,
+        ops: address(ops),
+        num_syncs: count(syncs)?,
+        syncs: address(syncs),
+        ..bind
     };
-    // SAFETY: the kernel reads num_ops operations from the slice.
-    unsafe { ioctl::<{ uapi::IOCTL_NPU_BIND }, _>(fd, &mut argument) }
+    // SAFETY: the kernel reads num_ops operations and num_syncs syncs from the slices.
+    unsafe { ioctl_once::<{ uapi::IOCTL_NPU_BIND }, _>(fd, &mut argument) }
+}
+
+/// Sets attributes of a range; the array of `advise` is filled in.
+pub(crate) fn advise(
+    fd: BorrowedFd<'_>,
+    advise: uapi::Advise,
+    attrs: &[uapi::Attr],
+) -> Result<(), Errno> {
+    let mut argument = uapi::Advise {
+        num_attrs: count(attrs)?,
+        attrs: address(attrs),
+        ..advise
+    };
+    // SAFETY: the kernel reads num_attrs attributes from the slice.
+    unsafe { ioctl::<{ uapi::IOCTL_NPU_ADVISE }, _>(fd, &mut argument) }
+}
+
+/// Reads back a range, as far as there is room for entries; the array of `query` is filled in.
+pub(crate) fn query_range(
+    fd: BorrowedFd<'_>,
+    query: uapi::QueryRange,
+    ranges: &mut [uapi::RangeEntry],
+) -> Result<uapi::QueryRange, Errno> {
+    let mut argument = uapi::QueryRange {
+        num_ranges: count(ranges)?,
+        ranges: ranges.as_mut_ptr() as u64,
+        ..query
+    };
+    // SAFETY: the kernel writes at most num_ranges entries, for which the slice has room.
+    unsafe { ioctl::<{ uapi::IOCTL_NPU_QUERY_RANGE }, _>(fd, &mut argument) }.map(|()| argument)
 }
 
 /// Submits a job; `num_syncs` and `syncs` of `job` are filled in.
@@ -131,12 +197,8 @@ pub(crate) fn submit(
     syncs: &[uapi::Sync],
 ) -> Result<(), Errno> {
     let mut argument = uapi::Submit {
-        num_syncs: u32::try_from(syncs.len()).map_err(|_| Errno::INVAL)?,
-        syncs: if syncs.is_empty() {
-            0
-        } else {
-            syncs.as_ptr() as u64
-        },
+        num_syncs: count(syncs)?,
+        syncs: address(syncs),
         ..job
     };
     // SAFETY: the kernel reads num_syncs structures from the slice.
@@ -153,7 +215,7 @@ pub(crate) fn syncobj_wait(
     let mut argument = uapi::SyncobjWait {
         handles: handles.as_ptr() as u64,
         timeout_nsec: deadline,
-        count_handles: u32::try_from(handles.len()).map_err(|_| Errno::INVAL)?,
+        count_handles: count(handles)?,
         flags,
         ..Default::default()
     };
@@ -175,7 +237,7 @@ pub(crate) fn syncobj_timeline_wait(
         handles: handles.as_ptr() as u64,
         points: points.as_ptr() as u64,
         timeout_nsec: deadline,
-        count_handles: u32::try_from(handles.len()).map_err(|_| Errno::INVAL)?,
+        count_handles: count(handles)?,
         flags,
         ..Default::default()
     };

@@ -122,13 +122,66 @@ structures! {
     }
 
     /// `struct drm_gmem_bind`.
-    Bind { vm_id: u32, flags: u32, num_ops: u32, pad: u32, ops: u64, }
+    Bind {
+        vm_id: u32,
+        flags: u32,
+        num_ops: u32,
+        num_syncs: u32,
+        ops: u64,
+        syncs: u64,
+        queue_id: u32,
+        pad: u32,
+    }
+
+    /// `struct drm_gmem_bind_queue_create`.
+    BindQueueCreate { vm_id: u32, flags: u32, queue_id: u32, pad: u32, }
+
+    /// `struct drm_gmem_bind_queue_destroy`.
+    BindQueueDestroy { queue_id: u32, pad: u32, }
 
     /// `struct drm_gmem_unbind`.
     Unbind { vm_id: u32, flags: u32, va: u64, size: u64, }
 
     /// `struct drm_gmem_sync`.
     Sync { handle: u32, flags: u32, point: u64, }
+
+    /// `struct drm_gmem_attr`.
+    Attr { kind: u32, pad: u32, value: u64, }
+
+    /// `struct drm_gmem_advise`.
+    Advise {
+        vm_id: u32,
+        flags: u32,
+        va: u64,
+        size: u64,
+        num_attrs: u32,
+        pad: u32,
+        attrs: u64,
+    }
+
+    /// `struct drm_gmem_range`.
+    RangeEntry {
+        va: u64,
+        size: u64,
+        mapping: u32,
+        flags: u32,
+        residency: u32,
+        pad: u32,
+        bo_offset: u64,
+        attrs: u64,
+        advice: [u64; 16],
+    }
+
+    /// `struct drm_gmem_query_range`.
+    QueryRange {
+        vm_id: u32,
+        flags: u32,
+        va: u64,
+        size: u64,
+        num_ranges: u32,
+        pad: u32,
+        ranges: u64,
+    }
 
     /// `struct drm_npu_queue_create`.
     QueueCreate { flags: u32, queue_id: u32, }
@@ -187,11 +240,60 @@ pub const BO_CPU_VISIBLE: u32 = 1 << 2;
 
 pub const BIND_OP_MAP_BO: u32 = 0;
 pub const BIND_OP_UNMAP: u32 = 1;
+pub const BIND_OP_MAP_SPARSE: u32 = 2;
 pub const BIND_READONLY: u32 = 1 << 0;
 pub const BIND_EXEC: u32 = 1 << 1;
+pub const BIND_ASYNC: u32 = 1 << 0;
 
 pub const SYNC_SIGNAL: u32 = 1 << 0;
 pub const SYNC_TIMELINE: u32 = 1 << 1;
+
+pub const ATTR_PREFERRED_LOCATION: u32 = 0;
+pub const ATTR_ACCESS: u32 = 1;
+pub const ATTR_READ_MOSTLY: u32 = 2;
+pub const ATTR_ALWAYS_MAPPED: u32 = 3;
+pub const ATTR_READ_ONLY: u32 = 4;
+pub const ATTR_EXEC: u32 = 5;
+pub const ATTR_ATOMICS: u32 = 6;
+pub const ATTR_GRANULARITY: u32 = 7;
+pub const ATTR_MIGRATION_POLICY: u32 = 8;
+pub const ATTR_PINNED: u32 = 9;
+pub const ATTR_EVICTION_PRIORITY: u32 = 10;
+pub const ATTR_AUTO_RESET: u32 = 11;
+pub const ATTR_FOLLOW: u32 = 12;
+pub const ATTR_DRIVER: u32 = 13;
+pub const ATTR_COUNT: u32 = 14;
+
+pub const LOCATION_DEFAULT: u64 = 0;
+pub const LOCATION_HOST: u64 = 1 << 32;
+/// `DRM_GMEM_LOCATION_HOST_NODE(node)`.
+pub const fn location_host_node(node: u32) -> u64 {
+    (2 << 32) | node as u64
+}
+pub const LOCATION_DEVICE: u64 = 3 << 32;
+
+pub const ACCESS_DEFAULT: u64 = 0;
+pub const ACCESS_NONE: u64 = 1;
+pub const ACCESS_MIGRATE: u64 = 2;
+pub const ACCESS_IN_PLACE: u64 = 3;
+
+pub const ATOMICS_UNDEFINED: u64 = 0;
+pub const ATOMICS_DEVICE: u64 = 1;
+pub const ATOMICS_GLOBAL: u64 = 2;
+pub const ATOMICS_CPU: u64 = 3;
+
+pub const MIGRATE_ALL: u64 = 0;
+pub const MIGRATE_SYSTEM: u64 = 1;
+
+pub const ADVISE_RESET: u32 = 1 << 0;
+
+pub const MAPPING_NONE: u32 = 0;
+pub const MAPPING_BO: u32 = 1;
+pub const MAPPING_SPARSE: u32 = 2;
+
+pub const RESIDENT_NOWHERE: u32 = 0;
+pub const RESIDENT_HOST: u32 = 1;
+pub const RESIDENT_DEVICE: u32 = 2;
 
 pub const ATTR_CACHE_WRITE_BACK: u64 = 0;
 pub const ATTR_CACHE_UNCACHED: u64 = 1;
@@ -230,3 +332,7 @@ pub const IOCTL_NPU_QUEUE_DESTROY: u32 = iow::<QueueDestroy>(BASE + 0x08);
 pub const IOCTL_NPU_SUBMIT: u32 = iow::<Submit>(BASE + 0x09);
 pub const IOCTL_NPU_JOB_STATUS: u32 = iowr::<JobStatus>(BASE + 0x0a);
 pub const IOCTL_NPU_QUERY: u32 = iowr::<Query>(BASE + 0x0b);
+pub const IOCTL_NPU_BIND_QUEUE_CREATE: u32 = iowr::<BindQueueCreate>(BASE + 0x0c);
+pub const IOCTL_NPU_BIND_QUEUE_DESTROY: u32 = iow::<BindQueueDestroy>(BASE + 0x0d);
+pub const IOCTL_NPU_ADVISE: u32 = iow::<Advise>(BASE + 0x0e);
+pub const IOCTL_NPU_QUERY_RANGE: u32 = iowr::<QueryRange>(BASE + 0x0f);

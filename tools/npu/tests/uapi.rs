@@ -73,9 +73,17 @@ fn facts() -> Facts {
         "drm_gmem_bo_create" = BoCreate { size, flags, handle }
         "drm_gmem_bo_mmap" = BoMmap { handle, flags, offset }
         "drm_gmem_bind_op" = BindOp { op, flags, handle, pad, va, size, bo_offset, attrs }
-        "drm_gmem_bind" = Bind { vm_id, flags, num_ops, pad, ops }
+        "drm_gmem_bind" = Bind { vm_id, flags, num_ops, num_syncs, ops, syncs, queue_id, pad }
+        "drm_gmem_bind_queue_create" = BindQueueCreate { vm_id, flags, queue_id, pad }
+        "drm_gmem_bind_queue_destroy" = BindQueueDestroy { queue_id, pad }
         "drm_gmem_unbind" = Unbind { vm_id, flags, va, size }
         "drm_gmem_sync" = Sync { handle, flags, point }
+        "drm_gmem_attr" = Attr { kind, pad, value }
+        "drm_gmem_advise" = Advise { vm_id, flags, va, size, num_attrs, pad, attrs }
+        "drm_gmem_range" = RangeEntry {
+            va, size, mapping, flags, residency, pad, bo_offset, attrs, advice
+        }
+        "drm_gmem_query_range" = QueryRange { vm_id, flags, va, size, num_ranges, pad, ranges }
         "drm_npu_queue_create" = QueueCreate { flags, queue_id }
         "drm_npu_queue_destroy" = QueueDestroy { queue_id, pad }
         "drm_npu_submit" = Submit { queue_id, vm_id, commands, size, flags, num_syncs, pad, syncs }
@@ -95,10 +103,50 @@ fn facts() -> Facts {
         "DRM_GMEM_BO_CPU_VISIBLE" = BO_CPU_VISIBLE;
         "DRM_GMEM_BIND_OP_MAP_BO" = BIND_OP_MAP_BO;
         "DRM_GMEM_BIND_OP_UNMAP" = BIND_OP_UNMAP;
+        "DRM_GMEM_BIND_OP_MAP_SPARSE" = BIND_OP_MAP_SPARSE;
         "DRM_GMEM_BIND_READONLY" = BIND_READONLY;
         "DRM_GMEM_BIND_EXEC" = BIND_EXEC;
+        "DRM_GMEM_BIND_ASYNC" = BIND_ASYNC;
         "DRM_GMEM_SYNC_SIGNAL" = SYNC_SIGNAL;
         "DRM_GMEM_SYNC_TIMELINE" = SYNC_TIMELINE;
+        "DRM_GMEM_ATTR_PREFERRED_LOCATION" = ATTR_PREFERRED_LOCATION;
+        "DRM_GMEM_ATTR_ACCESS" = ATTR_ACCESS;
+        "DRM_GMEM_ATTR_READ_MOSTLY" = ATTR_READ_MOSTLY;
+        "DRM_GMEM_ATTR_ALWAYS_MAPPED" = ATTR_ALWAYS_MAPPED;
+        "DRM_GMEM_ATTR_READ_ONLY" = ATTR_READ_ONLY;
+        "DRM_GMEM_ATTR_EXEC" = ATTR_EXEC;
+        "DRM_GMEM_ATTR_ATOMICS" = ATTR_ATOMICS;
+        "DRM_GMEM_ATTR_GRANULARITY" = ATTR_GRANULARITY;
+        "DRM_GMEM_ATTR_MIGRATION_POLICY" = ATTR_MIGRATION_POLICY;
+        "DRM_GMEM_ATTR_PINNED" = ATTR_PINNED;
+        "DRM_GMEM_ATTR_EVICTION_PRIORITY" = ATTR_EVICTION_PRIORITY;
+        "DRM_GMEM_ATTR_AUTO_RESET" = ATTR_AUTO_RESET;
+        "DRM_GMEM_ATTR_FOLLOW" = ATTR_FOLLOW;
+        "DRM_GMEM_ATTR_DRIVER" = ATTR_DRIVER;
+        "DRM_GMEM_ATTR_COUNT" = ATTR_COUNT;
+        "DRM_GMEM_LOCATION_DEFAULT" = LOCATION_DEFAULT;
+        "DRM_GMEM_LOCATION_HOST" = LOCATION_HOST;
+        "DRM_GMEM_LOCATION_HOST_NODE(0)" = location_host_node(0);
+        "DRM_GMEM_LOCATION_HOST_NODE(77)" = location_host_node(77);
+        "DRM_GMEM_LOCATION_HOST_NODE(-1)" = location_host_node(u32::MAX);
+        "DRM_GMEM_LOCATION_DEVICE" = LOCATION_DEVICE;
+        "DRM_GMEM_ACCESS_DEFAULT" = ACCESS_DEFAULT;
+        "DRM_GMEM_ACCESS_NONE" = ACCESS_NONE;
+        "DRM_GMEM_ACCESS_MIGRATE" = ACCESS_MIGRATE;
+        "DRM_GMEM_ACCESS_IN_PLACE" = ACCESS_IN_PLACE;
+        "DRM_GMEM_ATOMICS_UNDEFINED" = ATOMICS_UNDEFINED;
+        "DRM_GMEM_ATOMICS_DEVICE" = ATOMICS_DEVICE;
+        "DRM_GMEM_ATOMICS_GLOBAL" = ATOMICS_GLOBAL;
+        "DRM_GMEM_ATOMICS_CPU" = ATOMICS_CPU;
+        "DRM_GMEM_MIGRATE_ALL" = MIGRATE_ALL;
+        "DRM_GMEM_MIGRATE_SYSTEM" = MIGRATE_SYSTEM;
+        "DRM_GMEM_ADVISE_RESET" = ADVISE_RESET;
+        "DRM_GMEM_MAPPING_NONE" = MAPPING_NONE;
+        "DRM_GMEM_MAPPING_BO" = MAPPING_BO;
+        "DRM_GMEM_MAPPING_SPARSE" = MAPPING_SPARSE;
+        "DRM_GMEM_RESIDENT_NOWHERE" = RESIDENT_NOWHERE;
+        "DRM_GMEM_RESIDENT_HOST" = RESIDENT_HOST;
+        "DRM_GMEM_RESIDENT_DEVICE" = RESIDENT_DEVICE;
         "NPU_ATTR_CACHE_WRITE_BACK" = ATTR_CACHE_WRITE_BACK;
         "NPU_ATTR_CACHE_UNCACHED" = ATTR_CACHE_UNCACHED;
         "NPU_ATTR_CACHE_WRITE_THROUGH" = ATTR_CACHE_WRITE_THROUGH;
@@ -128,6 +176,10 @@ fn facts() -> Facts {
         "DRM_IOCTL_NPU_SUBMIT" = IOCTL_NPU_SUBMIT;
         "DRM_IOCTL_NPU_JOB_STATUS" = IOCTL_NPU_JOB_STATUS;
         "DRM_IOCTL_NPU_QUERY" = IOCTL_NPU_QUERY;
+        "DRM_IOCTL_NPU_BIND_QUEUE_CREATE" = IOCTL_NPU_BIND_QUEUE_CREATE;
+        "DRM_IOCTL_NPU_BIND_QUEUE_DESTROY" = IOCTL_NPU_BIND_QUEUE_DESTROY;
+        "DRM_IOCTL_NPU_ADVISE" = IOCTL_NPU_ADVISE;
+        "DRM_IOCTL_NPU_QUERY_RANGE" = IOCTL_NPU_QUERY_RANGE;
     }
     facts
 }
@@ -212,5 +264,5 @@ fn matches_the_headers() {
         .map(|(i, (what, value))| format!("{what}: C has {:?}, Rust {value}", said.get(&i)))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(facts.0.len() > 250);
+    assert!(facts.0.len() > 350);
 }

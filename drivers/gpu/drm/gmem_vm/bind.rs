@@ -2,41 +2,85 @@
 
 //! Changing the mappings of a VM: all of a batch or none.
 //!
-//! First everything that could fail, for the whole batch; then the changes to mappings and page
-//! table, which cannot; then one flush, whatever the number of operations; then, once the device
-//! has confirmed, what was unmapped is let go. All of it under the VM lock.
+//! [`Vm::bind`] does everything that could fail, for the whole batch, under the VM lock; changes the
+//! mapping tree, which cannot fail any more; and hands what has to be done to the page table to a
+//! [`BindQueue`], as a [`BindJob`] with a fence. The tree is what will be, the page table follows. Ops
+//! of different queues whose ranges have a largest page in common depend on each other's fences, so
+//! the page table sees them in the order of the tree.
+//!
+//! [`BindJob::execute`] is the rest, between the fence and its signal: it writes the page table under
+//! the table lock, then waits for one flush, whatever the number of operations. What was unmapped is
+//! kept in the job until it is freed, which is after the flush.
+//!
+//! Locks: the VM lock, then the table lock, never the other way; the latter is never held over an
+//! allocation.
 
 use crate::{
-    bo::BoObject,
-    driver::Driver,
-    mapping::{
-        Mapping,
-        Reservation, //
+    bind_queue::{
+        BindFence,
+        BindQueue,
+        Waiter, //
     },
+    bo::BoObject,
+    driver::{
+        Access,
+        Driver, //
+    },
+    kapi::{
+        dma_fence::{
+            Fence,
+            FenceReservation,
+            FenceWaiter,
+            PendingFence, //
+        },
+        trace, //
+    },
+    mapping::{
+        Backing,
+        Mapping,
+        Needs,
+        Removed, //
+    },
+    object::Location,
     page_table::{
         Basis,
+        Change,
         MapRun,
         PageTable,
         PendingFlush, //
     },
     range::VaRange,
+    range_set::RangeSet,
+    sync::Syncs,
     vm::{
         Attrs,
         Space,
-        State,
+        Tables,
         Vm, //
     }, //
 };
 use kernel::{
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        atomic::Relaxed,
+        Arc, //
+    }, //
 };
+
+/// Most batches of a VM that are not done.
+pub const MAX_PENDING: usize = 4096;
+
+/// What a range of a VM of driver `D` is bound to.
+pub type BoBacking<D> = Backing<ARef<BoObject<D>>, Attrs<D>>;
+/// A mapping in a VM of driver `D`.
+pub type BoMapping<D> = Mapping<ARef<BoObject<D>>, Attrs<D>>;
 
 /// One change. Ranges and offsets are multiples of the granule, ranges lie in the address space,
 /// and a mapped range lies in its object: the ioctl has checked all this ([`crate::ioctl::bind`]).
 pub enum BindOp<D: Driver> {
-    /// Map a range of an object, replacing what was there.
-    Map(Mapping<ARef<BoObject<D>>, Attrs<D>>),
+    /// Map a range of an object, or nothing sparsely, replacing what was there.
+    Map(BoMapping<D>),
     /// Unmap a range.
     Unmap(VaRange),
 }
@@ -51,38 +95,182 @@ impl<D: Driver> BindOp<D> {
 }
 
 /// The contiguous runs of a mapping.
-fn runs<D: Driver>(
-    mapping: &Mapping<ARef<BoObject<D>>, Attrs<D>>,
-) -> impl Iterator<Item = MapRun<Attrs<D>>> + '_ {
-    mapping
-        .object
-        .object()
-        .runs(mapping.offset, mapping.range.size())
-        .filter_map(|extent| {
-            let start = mapping.range.start() + (extent.offset - mapping.offset);
-            Some(MapRun {
-                range: VaRange::from_bounds(start, start + extent.size)?,
-                location: extent.location,
-                access: mapping.access,
-                attrs: mapping.attrs,
+fn runs<D: Driver>(mapping: &BoMapping<D>) -> impl Iterator<Item = MapRun<Attrs<D>>> + '_ {
+    let BoMapping::<D> { range, backing } = mapping;
+    let run = |range, location| MapRun {
+        range,
+        location,
+        access: backing.access,
+        attrs: backing.attrs,
+    };
+    let sparse = match backing.object {
+        None => Some(run(*range, Location::Sparse)),
+        Some(_) => None,
+    };
+    let extents = backing.object.iter().flat_map(move |object| {
+        object
+            .object()
+            .runs(backing.offset, range.size())
+            .filter_map(move |extent| {
+                let start = range.start() + (extent.offset - backing.offset);
+                let part = VaRange::from_bounds(start, start + extent.size)?;
+                Some(run(part, extent.location))
             })
-        })
+    });
+    Iterator::chain(sparse.into_iter(), extents)
 }
 
 /// Whether some of what a mapping covers is nowhere.
-fn has_holes<D: Driver>(mapping: &Mapping<ARef<BoObject<D>>, Attrs<D>>) -> bool {
+fn has_holes<D: Driver>(mapping: &BoMapping<D>) -> bool {
     runs::<D>(mapping).map(|run| run.range.size()).sum::<u64>() != mapping.range.size()
 }
 
+type Plan<D> = <<D as Driver>::PageTable as PageTable>::Plan;
 type Prepared<D> = <<D as Driver>::PageTable as PageTable>::Prepared;
-type Nodes<D> = Reservation<ARef<BoObject<D>>, Attrs<D>>;
+type Garbage<D> = <<<D as Driver>::PageTable as PageTable>::Flush as PendingFlush>::Garbage;
 
-impl<D: Driver> Space<D> {
-    /// Does everything about a batch that can fail.
-    fn prepare(&self, ops: &[BindOp<D>]) -> Result<(Prepared<D>, Nodes<D>)> {
-        let largest = 1 << D::CAPS.page_sizes.ilog2();
-        let mut prepared = Prepared::<D>::default();
-        let mut nodes = Nodes::<D>::default();
+/// The largest page, in bytes.
+const fn largest<D: Driver>() -> u64 {
+    1 << D::CAPS.page_sizes.ilog2()
+}
+
+/// The part of a batch that has to do with the page table.
+pub(crate) struct BindJob<D: Driver> {
+    vm: Arc<Vm<D>>,
+    ops: KVVec<BindOp<D>>,
+    /// All that the operations change.
+    hull: VaRange,
+    prepared: Option<Prepared<D>>,
+    waiters: KVec<Pin<KBox<FenceWaiter<Waiter<D>>>>>,
+    /// The first waiter that has not been found signalled, and whether it was armed.
+    next_waiter: usize,
+    armed: bool,
+    fence: Option<PendingFence<BindFence>>,
+    /// Objects that must outlive the flush.
+    _removed: Removed<ARef<BoObject<D>>>,
+    garbage: Option<Garbage<D>>,
+    /// Links jobs that are done and wait to be freed.
+    pub(crate) next: Option<KBox<BindJob<D>>>,
+}
+
+impl<D: Driver> BindJob<D> {
+    /// Lets the job wait for a fence, besides those before; of one context for the last only.
+    fn wait_for(&mut self, queue: &Arc<BindQueue<D>>, fence: &ARef<Fence>) -> Result {
+        let same = |w: &Pin<KBox<FenceWaiter<Waiter<D>>>>| w.fence().context() == fence.context();
+        match self.waiters.iter().position(same) {
+            Some(at) if self.waiters[at].fence().seqno() >= fence.seqno() => (),
+            Some(at) => self.waiters[at] = queue.waiter(fence.clone())?,
+            None => self
+                .waiters
+                .push(queue.waiter(fence.clone())?, GFP_KERNEL)?,
+        }
+        Ok(())
+    }
+
+    /// Makes the job answerable for a fence.
+    pub(crate) fn set_fence(&mut self, fence: PendingFence<BindFence>) {
+        self.fence = Some(fence);
+    }
+
+    /// Whether all it waits for has signalled; if not, its queue will be woken when that may have
+    /// changed.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        loop {
+            let Some(waiter) = self.waiters.get_mut(self.next_waiter) else {
+                return true;
+            };
+            if self.armed {
+                if !waiter.fence().is_signaled() {
+                    return false;
+                }
+            } else if waiter.as_mut().arm() {
+                self.armed = true;
+                return false;
+            }
+            self.next_waiter += 1;
+            self.armed = false;
+        }
+    }
+
+    /// Does the job, or not if it was cancelled, and signals its fence. In the signalling path.
+    pub(crate) fn execute(&mut self, cancelled: bool) {
+        let mut prepared = self.prepared.take().unwrap_or_default();
+        let mut tables = self.vm.tables.lock();
+        tables.planned -= 1;
+        let result = if cancelled {
+            drop(tables);
+            self.prepared = Some(prepared);
+            Err(ECANCELED)
+        } else {
+            for op in &self.ops {
+                tables.apply(&mut prepared, op);
+            }
+            let flush = tables.flush(prepared, self.hull);
+            drop(tables);
+            let (flushed, garbage) = flush.wait();
+            self.garbage = Some(garbage);
+            if flushed.is_err() {
+                self.vm.failed.store(true, Relaxed);
+            }
+            flushed.map_err(|_| EIO)
+        };
+        if let Some(pending) = self.fence.take() {
+            let fence = pending.fence();
+            trace::bind_done((fence.context(), fence.seqno()), result);
+            pending.signal(result);
+        }
+    }
+}
+
+impl<D: Driver> Tables<D> {
+    fn apply(&mut self, prepared: &mut Prepared<D>, op: &BindOp<D>) {
+        match op {
+            BindOp::Map(mapping) => {
+                if has_holes::<D>(mapping) {
+                    self.unmap(prepared, mapping.range);
+                }
+                for run in runs::<D>(mapping) {
+                    self.map(prepared, &run);
+                }
+            }
+            BindOp::Unmap(range) => self.unmap(prepared, *range),
+        }
+    }
+
+    fn map(&mut self, prepared: &mut Prepared<D>, run: &MapRun<Attrs<D>>) {
+        let location = match run.location {
+            Location::Sparse => trace::Where::Sparse,
+            Location::Host(_) => trace::Where::Host,
+            Location::Device(_) => trace::Where::Device,
+        };
+        let Access { write, exec } = run.access;
+        let (start, end) = (run.range.start(), run.range.end());
+        trace::map(start, end, location, run.location.address(), write, exec);
+        self.page_table.map(prepared, run);
+    }
+
+    fn unmap(&mut self, prepared: &mut Prepared<D>, range: VaRange) {
+        trace::unmap(range.start(), range.end());
+        self.page_table.unmap(prepared, range);
+    }
+
+    /// Starts the flush of what was applied. Once nothing is planned, empty tables go too.
+    fn flush(
+        &mut self,
+        prepared: Prepared<D>,
+        hull: VaRange,
+    ) -> <D::PageTable as PageTable>::Flush {
+        let mut prune = Some(self.prune.take().map_or(hull, |p| p.hull(&hull)));
+        if self.planned > 0 {
+            self.prune = prune.take();
+        }
+        trace::flush(hull.start(), hull.end());
+        self.page_table.flush(prepared, hull, prune)
+    }
+
+    /// Takes note of what a batch will lack.
+    fn plan(&self, plan: &mut Plan<D>, ops: &[BindOp<D>], pending: &[(RangeSet, ARef<Fence>)]) {
+        let largest = largest::<D>();
         // Where earlier operations may have taken tables away: only one that covers a largest page
         // as a whole can.
         let mut unknown: Option<VaRange> = None;
@@ -92,103 +280,247 @@ impl<D: Driver> Space<D> {
             let around = range.align_outward(largest);
             let basis = match unknown.and_then(|u| u.intersect(&around)) {
                 Some(_) => Basis::Unknown(changes),
+                None if overlaps(pending, &around) => Basis::Unknown(0),
                 None => Basis::Current,
             };
             match op {
                 BindOp::Map(mapping) => {
-                    self.mappings.prepare_insert(&mut nodes, &range)?;
                     if has_holes::<D>(mapping) {
-                        self.page_table.prepare_unmap(&mut prepared, range, basis)?;
+                        self.page_table.plan_unmap(plan, range, basis);
                     }
                     for run in runs::<D>(mapping) {
-                        self.page_table.prepare_map(&mut prepared, &run, basis)?;
+                        self.page_table.plan_map(plan, &run, basis);
                     }
                 }
-                BindOp::Unmap(_) => {
-                    self.mappings.prepare_remove(&mut nodes, &range)?;
-                    self.page_table.prepare_unmap(&mut prepared, range, basis)?;
-                }
+                BindOp::Unmap(_) => self.page_table.plan_unmap(plan, range, basis),
             }
             if range.size() >= largest {
                 changes += 1;
                 unknown = Some(unknown.map_or(around, |u| u.hull(&around)));
             }
         }
-        Ok((prepared, nodes))
     }
+}
 
-    /// Does a prepared batch.
-    fn commit(&mut self, prepared: &mut Prepared<D>, nodes: &mut Nodes<D>, ops: KVVec<BindOp<D>>) {
-        for op in ops {
-            match op {
-                BindOp::Map(mapping) => {
-                    if has_holes::<D>(&mapping) {
-                        self.page_table.unmap(prepared, mapping.range);
-                    }
-                    for run in runs::<D>(&mapping) {
-                        self.page_table.map(prepared, &run);
-                    }
-                    self.mappings.insert(nodes, mapping);
+/// Whether a pending batch has something in common with a range.
+fn overlaps(pending: &[(RangeSet, ARef<Fence>)], range: &VaRange) -> bool {
+    pending.iter().any(|(ranges, _)| ranges.overlaps(range))
+}
+
+/// Makes room for the plan of a batch.
+fn make_room<D: Driver>(plan: &mut Plan<D>, ops: &[BindOp<D>]) -> Result {
+    for op in ops {
+        match op {
+            BindOp::Map(mapping) => {
+                if has_holes::<D>(mapping) {
+                    D::PageTable::make_room(plan, mapping.range, Change::Unmap)?;
                 }
-                BindOp::Unmap(range) => {
-                    self.page_table.unmap(prepared, range);
-                    self.mappings.remove(nodes, &range);
-                }
+                D::PageTable::make_room(plan, mapping.range, Change::Map)?;
+            }
+            BindOp::Unmap(range) => D::PageTable::make_room(plan, *range, Change::Unmap)?,
+        }
+    }
+    Ok(())
+}
+
+impl<D: Driver> Space<D> {
+    /// Forgets pending batches that are done; of many, only now and then.
+    fn sweep(&mut self) {
+        if self.pending.len() < self.sweep_at {
+            return;
+        }
+        let mut i = 0;
+        while let Some((_, fence)) = self.pending.get(i) {
+            if fence.is_signaled() {
+                let last = self.pending.len() - 1;
+                self.pending.swap(i, last);
+                self.pending.pop();
+            } else {
+                i += 1;
             }
         }
+        // A few are looked at each time: a plan is larger where batches are pending.
+        self.sweep_at = match self.pending.len() {
+            few @ 0..16 => few.min(1),
+            many => 2 * many,
+        };
     }
 }
 
 impl<D: Driver> Vm<D> {
-    /// Does a batch of changes, in order, all or none. When it returns the device uses the new
-    /// mappings only.
+    /// Queues a batch of changes, to be done in order, all or none, once all that `syncs` has to
+    /// wait for has signalled and the queue has done what it was given before. The returned fence,
+    /// which `syncs` publishes too, signals when the device uses the new mappings only.
     ///
     /// Process context, may sleep; takes the VM lock.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` (device memory for page tables), `ENOENT` (VM destroyed): nothing was
-    /// changed. `EIO`: the device did not confirm the change, now or at an earlier bind; the VM is
-    /// unusable.
-    pub fn bind(&self, ops: KVVec<BindOp<D>>) -> Result {
-        let mut space = self.space.lock();
-        space.state.check()?;
+    /// `ENOMEM`, `ENOSPC` (device memory for page tables), `ENOENT` (VM destroyed), `EIO` (the device
+    /// did not confirm an earlier change), `EAGAIN` ([`MAX_PENDING`] are not done), `ERESTARTSYS` (a
+    /// signal came): nothing was changed. The fence's error is `EIO` if the
+    /// device does not confirm this one, and the VM is unusable then; `ECANCELED` if the VM was
+    /// destroyed before.
+    pub fn bind(
+        self: &Arc<Self>,
+        queue: &Arc<BindQueue<D>>,
+        ops: KVVec<BindOp<D>>,
+        mut syncs: Syncs,
+    ) -> Result<ARef<Fence>> {
         let Some(hull) = ops.iter().map(BindOp::range).reduce(|a, b| a.hull(&b)) else {
-            return Ok(());
+            return Err(EINVAL);
         };
-        let (mut prepared, mut nodes) = space.prepare(&ops)?;
-        space.commit(&mut prepared, &mut nodes, ops);
-        let (flushed, garbage) = space.page_table.flush(prepared, hull).wait();
-        if flushed.is_err() {
-            space.state = State::Failed;
+        let around = |op: &BindOp<D>| op.range().align_outward(largest::<D>());
+        let touched = RangeSet::new(ops.iter().map(around))?;
+        let reservation = FenceReservation::new(GFP_KERNEL)?;
+        let node = queue.reserve()?;
+        let mut waiters = KVec::new();
+        for fence in syncs.take_waits() {
+            waiters.push(queue.waiter(fence)?, GFP_KERNEL)?;
         }
+        let mut plan = Plan::<D>::default();
+        make_room::<D>(&mut plan, &ops)?;
+        let mut job = KBox::new(
+            BindJob {
+                vm: self.clone(),
+                ops,
+                hull,
+                prepared: None,
+                waiters,
+                next_waiter: 0,
+                armed: false,
+                fence: None,
+                _removed: Removed::default(),
+                garbage: None,
+                next: None,
+            },
+            GFP_KERNEL,
+        )?;
+
+        let mut space = self.space.lock();
+        self.check_space(&space)?;
+        if queue.is_destroyed() {
+            return Err(ENOENT);
+        }
+        space.sweep();
+        if space.pending.len() >= MAX_PENDING {
+            space.sweep_at = 0;
+            space.sweep();
+        }
+        if space.pending.len() >= MAX_PENDING {
+            return Err(EAGAIN);
+        }
+        // The newest first: of each queue that is the one to wait for.
+        for (ranges, fence) in space.pending.iter().rev() {
+            if fence.context() != queue.context() && ranges.meets(&touched) {
+                job.wait_for(queue, fence)?;
+            }
+        }
+        space.pending.reserve(1, GFP_KERNEL)?;
+        let mut needs = Needs::default();
+        for op in &job.ops {
+            space.mappings.count(&mut needs, op.range());
+        }
+        space.mappings.reserve(&needs, &mut job._removed)?;
+        {
+            let mut tables = self.tables.lock();
+            tables.planned += 1;
+            tables.plan(&mut plan, &job.ops, &space.pending);
+        }
+        match D::prepare_tables(&self.device, plan) {
+            Ok(prepared) => job.prepared = Some(prepared),
+            Err(e) => {
+                self.tables.lock().planned -= 1;
+                return Err(e);
+            }
+        }
+
+        // From here on nothing can fail.
+        let BindJob { ops, _removed, .. } = &mut *job;
+        for op in ops.iter() {
+            match op {
+                BindOp::Map(mapping) => space.mappings.insert(_removed, mapping.clone()),
+                BindOp::Unmap(range) => space.mappings.remove(_removed, *range),
+            }
+        }
+        space.mappings.trim();
+        let count = ops.len();
+        let fence = queue.push(node, job, reservation);
+        let id = (fence.context(), fence.seqno());
+        trace::bind(id, hull.start(), hull.end(), count);
+        // Cannot fail: room was made above.
+        let _ = space.pending.push_within_capacity((touched, fence.clone()));
         drop(space);
-        // Tables and objects may be freed only now.
-        drop(garbage);
-        drop(nodes);
-        flushed.map_err(|_| EIO)
+        syncs.publish(&fence);
+        Ok(fence)
+    }
+
+    /// As [`bind`](Self::bind), but returns when it is done.
+    ///
+    /// # Errors
+    ///
+    /// As for `bind`, `EIO` if the device did not confirm the change, and `EINTR` if a signal came
+    /// while it waited for other fences: then the batch will be done all the same.
+    pub fn bind_and_wait(
+        self: &Arc<Self>,
+        queue: &Arc<BindQueue<D>>,
+        ops: KVVec<BindOp<D>>,
+        syncs: Syncs,
+    ) -> Result {
+        let fence = self.bind(queue, ops, syncs)?;
+        // What is ready is done here, and freed here, rather than by a worker.
+        queue.advance();
+        queue.free_retired();
+        if !fence.is_signaled() {
+            queue.kick();
+            fence.wait(true, None).map_err(|_| EINTR)?;
+        }
+        fence.status().unwrap_or(Ok(()))
     }
 
     /// Ends all mappings and refuses new ones; jobs that still run here will find nothing mapped.
+    /// Batches that were not done are cancelled.
     ///
     /// Process context, may sleep; takes the VM lock. Cannot fail.
     pub fn close(&self) {
-        let mut space = self.space.lock();
-        if space.state == State::Closed {
-            return;
-        }
+        let queues = {
+            let mut space = self.space.lock();
+            if space.closed {
+                return;
+            }
+            space.closed = true;
+            core::mem::take(&mut space.queues)
+        };
+        // All of them before any batch ends, which could let one of another queue go on.
+        self.default_queue.refuse();
+        queues.iter().for_each(|queue| queue.refuse());
+        self.default_queue.cancel();
+        queues.iter().for_each(BindQueue::cancel);
         let mut prepared = Prepared::<D>::default();
         // A range that covers whole mappings splits no page and needs nothing set aside.
         let all = Self::range();
-        space.page_table.unmap(&mut prepared, all);
-        let (flushed, garbage) = space.page_table.flush(prepared, all).wait();
-        space.state = State::Closed;
-        let mappings = core::mem::take(&mut space.mappings);
-        drop(space);
-        drop(garbage);
+        let flush = {
+            let mut tables = self.tables.lock();
+            tables.unmap(&mut prepared, all);
+            tables.prune = Some(all);
+            tables.flush(prepared, all)
+        };
+        let (flushed, garbage) = flush.wait();
         if flushed.is_err() {
             pr_debug!("gmem_vm: the device did not confirm the end of a VM\n");
         }
-        drop(mappings);
+        // Nothing is mapped any more: tables and objects can go.
+        drop(garbage);
+        self.default_queue.finish();
+        queues.iter().for_each(BindQueue::finish);
+        let (mappings, attrs) = {
+            let mut space = self.space.lock();
+            (
+                core::mem::take(&mut space.mappings),
+                core::mem::take(&mut space.attrs),
+            )
+        };
+        drop((mappings, attrs));
+        self.device.forget_vm(self);
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         check_size,
         HostPages, //
     },
+    mapping::ObjectRef,
     memory::MemoryBlock,
     object::{
         Extent,
@@ -44,6 +45,12 @@ use kernel::{
 
 /// A GEM object of a driver that embeds gmem_vm.
 pub type BoObject<D> = gem::Object<Bo<D>>;
+
+impl<D: Driver> ObjectRef for ARef<BoObject<D>> {
+    fn is_same(&self, other: &Self) -> bool {
+        core::ptr::eq(&**self, &**other)
+    }
+}
 
 /// Largest size of a buffer object, in bytes.
 pub const MAX_SIZE: u64 = 1 << 40;

@@ -3,27 +3,62 @@
 //! [`Device`]: one accelerator as the framework sees it.
 //!
 //! Owns the device's memory. It is the data of the driver's `drm::Device`, so it lives as long as
-//! anybody holds that, also after the hardware is gone. Takes no locks.
+//! anybody holds that, also after the hardware is gone. Its one lock is that of the list of VMs.
 
 use crate::{
     driver::Driver,
-    kapi::aperture::Aperture,
-    memory::Memory, //
+    kapi::{
+        aperture::Aperture,
+        work::OwnedQueue, //
+    },
+    memory::Memory,
+    vm::Vm, //
 };
 use kernel::{
     drm,
+    new_mutex,
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    }, //
 };
 
 /// A counted reference to a device.
 pub type DeviceRef<D> = ARef<drm::Device<D>>;
 
+/// The framework's workqueues of a device. Nobody's work drops the last reference to the device:
+/// closing a VM waits for all of it ([`crate::bind_queue`]).
+pub(crate) struct Workers {
+    /// Between fences and their signals.
+    pub(crate) bind: OwnedQueue,
+    /// For what frees memory.
+    pub(crate) free: OwnedQueue,
+}
+
+impl Workers {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            bind: OwnedQueue::new(c"gmem_vm-bind")?,
+            free: OwnedQueue::new(c"gmem_vm-free")?,
+        })
+    }
+}
+
+/// VMs that were not closed, each with a number.
+pub(crate) type Vms<D> = KVec<(u64, Arc<Vm<D>>)>;
+
 /// One accelerator as the framework sees it.
+#[pin_data]
 pub struct Device<D: Driver> {
     hardware: D::Hardware,
     memory: Option<Memory>,
     aperture: Option<Aperture>,
+    workers: Workers,
+    /// For debugfs. A VM's own locks are taken inside.
+    #[pin]
+    vms: Mutex<Vms<D>>,
 }
 
 impl<D: Driver> Device<D> {
@@ -31,16 +66,44 @@ impl<D: Driver> Device<D> {
     /// `drm::UnregisteredDevice::new`.
     ///
     /// `aperture` is how the CPU reaches the visible part of the memory, from local address 0 on.
+    /// `ENOMEM`.
     pub fn new(
         hardware: D::Hardware,
         memory: Option<Memory>,
         aperture: Option<Aperture>,
     ) -> impl PinInit<Self, Error> {
-        Ok(Self {
+        try_pin_init!(Self {
             hardware,
             memory,
             aperture,
+            workers: Workers::new()?,
+            vms <- new_mutex!(KVec::new(), "gmem_vm::Device::vms"),
         })
+    }
+
+    pub(crate) fn vms(&self) -> &Mutex<Vms<D>> {
+        &self.vms
+    }
+
+    /// Remembers a VM until it is closed. `ENOMEM`.
+    pub(crate) fn remember_vm(&self, vm: Arc<Vm<D>>) -> Result {
+        let mut vms = self.vms.lock();
+        let number = vms.last().map_or(1, |(last, _)| last + 1);
+        vms.push((number, vm), GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Forgets a VM.
+    pub(crate) fn forget_vm(&self, vm: &Vm<D>) {
+        let mut vms = self.vms.lock();
+        let at = vms.iter().position(|(_, v)| core::ptr::eq(&**v, vm));
+        let gone = at.and_then(|at| vms.remove(at).ok());
+        drop(vms);
+        drop(gone);
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// The driver's own state.

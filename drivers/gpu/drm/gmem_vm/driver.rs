@@ -14,14 +14,9 @@
 //!   of the page table that only zeroes entries, without the VM lock and without a token; a large
 //!   page it meets in part is zeroed as a whole and faults back in.
 //! - *Device faults*: a driver whose [`Caps::faults`] is [`Faults::Replayable`] hands each fault to the
-//!   framework from its interrupt thread; serving one is prepare and commit of a
-//!   [`crate::page_table::MapRun`]. Faults hold the VM lock for reading then, and the page table moves
-//!   from under the VM lock to a lock of its own for the commit; `map` and `unmap` stay as they are.
+//!   framework from its interrupt thread; serving one is plan, prepare and commit of a
+//!   [`crate::page_table::MapRun`], with the VM lock held for reading.
 //! - *Eviction* asks the page table for accessed and dirty bits and calls [`Driver::copy`].
-//! - *Asynchronous bind* is the split that exists: [`PageTable::prepare_map`] in the ioctl,
-//!   [`PageTable::map`] in the signalling section, where it cannot allocate because it gets all it needs
-//!   in its [`PageTable::Prepared`], and cannot free because what is left is garbage that
-//!   [`crate::page_table::PendingFlush::wait`] hands back.
 
 use crate::{
     bo::BoObject,
@@ -85,6 +80,9 @@ pub trait MapAttrs: Copy + PartialEq + Send + Sync + Unpin + 'static {
     ///
     /// `EINVAL` if a bit is unknown or a value reserved.
     fn from_uapi(bits: u64) -> Result<Self>;
+
+    /// What [`from_uapi`](Self::from_uapi) was given.
+    fn to_uapi(self) -> u64;
 }
 
 impl MapAttrs for () {
@@ -94,6 +92,10 @@ impl MapAttrs for () {
         } else {
             Err(EINVAL)
         }
+    }
+
+    fn to_uapi(self) -> u64 {
+        0
     }
 }
 
@@ -161,6 +163,14 @@ pub trait Driver:
     ///
     /// Process context, may sleep. `ENOSPC` when device memory is full.
     fn new_page_table(device: &drm::Device<Self>) -> Result<Self::PageTable>;
+
+    /// Allocates what a plan says, with all tables empty.
+    ///
+    /// Process context, may sleep. `ENOMEM` for host memory, `ENOSPC` for device memory.
+    fn prepare_tables(
+        device: &drm::Device<Self>,
+        plan: <Self::PageTable as PageTable>::Plan,
+    ) -> Result<<Self::PageTable as PageTable>::Prepared>;
 
     /// Whether the device is still there; once it is not, every ioctl gives `ENODEV`. Any context,
     /// cheap.

@@ -2,9 +2,10 @@
 
 //! [`File`]: one open file of the device, with the VMs it made.
 //!
-//! Locks: the table of VMs is under a leaf mutex, never held while a VM is used.
+//! Locks: the tables of VMs and bind queues are under leaf mutexes, never held while one is used.
 
 use crate::{
+    bind_queue::BindQueue,
     driver::Driver,
     id_map::IdMap,
     vm::Vm, //
@@ -21,6 +22,11 @@ use kernel::{
 
 /// Most VMs that a file can have at a time.
 pub const MAX_VMS: usize = 1024;
+/// Most bind queues that a file can have at a time, in all its VMs.
+pub const MAX_BIND_QUEUES: usize = 4096;
+
+/// A bind queue and its VM.
+type QueueOf<D> = (Arc<Vm<D>>, Arc<BindQueue<D>>);
 
 /// The VMs of a file; dropping it closes them.
 struct Vms<D: Driver>(IdMap<Arc<Vm<D>>>);
@@ -40,6 +46,8 @@ pub struct File<D: Driver> {
     #[pin]
     client: D::Client,
     #[pin]
+    bind_queues: Mutex<IdMap<QueueOf<D>>>,
+    #[pin]
     vms: Mutex<Vms<D>>,
 }
 
@@ -54,14 +62,47 @@ impl<D: Driver> File<D> {
         self.vms.lock().0.get(id).cloned().ok_or(ENOENT)
     }
 
-    /// Gives a VM to the file. `ENOSPC` if it has [`MAX_VMS`], `ENOMEM`.
-    pub(crate) fn add_vm(&self, vm: Arc<Vm<D>>) -> Result<u32> {
-        self.vms.lock().0.insert(vm)
+    /// A VM and one of its bind queues, 0 for its own. `ENOENT`: one of them does not exist, or the
+    /// queue is another VM's.
+    pub fn bind_queue(&self, vm: u32, queue: u32) -> Result<QueueOf<D>> {
+        let vm = self.vm(vm)?;
+        let queue = match queue {
+            0 => vm.default_queue().clone(),
+            id => {
+                let queues = self.bind_queues.lock();
+                let (of, queue) = queues.get(id).ok_or(ENOENT)?;
+                if !Arc::ptr_eq(of, &vm) {
+                    return Err(ENOENT);
+                }
+                queue.clone()
+            }
+        };
+        Ok((vm, queue))
     }
 
-    /// Takes a VM from the file. `ENOENT`.
+    /// Gives a bind queue to the file. `ENOSPC` if it has [`MAX_BIND_QUEUES`], `ENOMEM`.
+    pub(crate) fn add_bind_queue(&self, queue: QueueOf<D>) -> Result<u32> {
+        self.bind_queues.lock().insert(queue)
+    }
+
+    /// Takes a bind queue from the file. `ENOENT`.
+    pub(crate) fn take_bind_queue(&self, id: u32) -> Result<QueueOf<D>> {
+        self.bind_queues.lock().remove(id).ok_or(ENOENT)
+    }
+
+    /// Gives a VM to the file, which closes it if it can't. `ENOSPC` if it has [`MAX_VMS`], `ENOMEM`.
+    pub(crate) fn add_vm(&self, vm: Arc<Vm<D>>) -> Result<u32> {
+        let id = self.vms.lock().0.insert(vm.clone());
+        id.inspect_err(|_| vm.close())
+    }
+
+    /// Takes a VM from the file, and its bind queues. `ENOENT`.
     pub(crate) fn take_vm(&self, id: u32) -> Result<Arc<Vm<D>>> {
-        self.vms.lock().0.remove(id).ok_or(ENOENT)
+        let vm = self.vms.lock().0.remove(id).ok_or(ENOENT)?;
+        self.bind_queues
+            .lock()
+            .retain(|(of, _)| !Arc::ptr_eq(of, &vm));
+        Ok(vm)
     }
 }
 
@@ -72,6 +113,10 @@ impl<D: Driver> drm::file::DriverFile for File<D> {
         KBox::try_pin_init(
             try_pin_init!(Self {
                 client <- D::open(device),
+                bind_queues <- new_mutex!(
+                    IdMap::new(MAX_BIND_QUEUES),
+                    "gmem_vm::File::bind_queues"
+                ),
                 vms <- new_mutex!(Vms(IdMap::new(MAX_VMS)), "gmem_vm::File::vms"),
             }),
             GFP_KERNEL,

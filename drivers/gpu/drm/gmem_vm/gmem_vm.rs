@@ -14,7 +14,10 @@
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`sync`] | what an author calls |
-//! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] | where every page is |
+//! | seeing it | [`debugfs`] [`kapi::trace`] | what to show |
+//! | advice | [`attrs`] | what userspace wants of a range |
+//! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] [`bind_queue`] [`query`] | where every page is |
+//! | structures | [`range`] [`range_map`] [`range_set`] [`id_map`] [`sort`] | nothing of the above |
 //! | kernel API | [`kapi`] | what the kernel crate does not have yet |
 //!
 //! Each uses only those below it. `unsafe` stands in [`kapi`] alone.
@@ -23,20 +26,27 @@
 //!
 //! In this order, each optional:
 //!
-//! 1. the VM lock ([`vm::Vm`], a mutex): mappings and page table of one VM;
+//! 1. the list of VMs ([`device::Device`], a mutex), then the VM lock ([`vm::Vm`], a mutex): mappings
+//!    and attributes of one VM;
 //! 2. the memory lock (inside [`memory::Memory`], a mutex): the buddy allocator;
-//! 3. locks of the driver's hardware, which are spinlocks.
+//! 3. `current` of a [`bind_queue`], a mutex: who does the queue's batches;
+//! 4. the table lock ([`vm::Vm`], a mutex): the page table of one VM;
+//! 5. locks of the driver's hardware, which are spinlocks.
 //!
-//! Fences are signalled without any of the first two held. Preparing a bind may allocate;
-//! committing it cannot, which the types of [`page_table`] enforce.
+//! Nothing is allocated under 3 and 4, which stand between fences and their signals; neither of the
+//! first two is taken there. Preparing a bind may allocate; committing it cannot, which the types of
+//! [`page_table`] enforce and lockdep proves.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 use kernel::prelude::*;
 
+pub mod attrs;
 pub mod bind;
+pub mod bind_queue;
 pub mod bo;
+pub mod debugfs;
 pub mod device;
 pub mod driver;
 pub mod file;
@@ -48,7 +58,11 @@ pub mod mapping;
 pub mod memory;
 pub mod object;
 pub mod page_table;
+pub mod query;
 pub mod range;
+pub mod range_map;
+pub mod range_set;
+pub mod sort;
 pub mod sync;
 pub mod uapi;
 pub mod vm;
@@ -82,6 +96,7 @@ pub use self::{
     },
     page_table::{
         Basis,
+        Change,
         MapRun,
         PageTable,
         PendingFlush, //

@@ -63,6 +63,14 @@ impl<T> IdMap<T> {
         Some(value)
     }
 
+    /// Drops all values that are not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        let gone = |map: &RBTree<u32, T>| map.iter().find(|(_, v)| !keep(v)).map(|(id, _)| *id);
+        while let Some(id) = gone(&self.map) {
+            self.remove(id);
+        }
+    }
+
     /// Takes some value out, until there are none.
     pub fn pop(&mut self) -> Option<T> {
         let id = *self.map.cursor_front()?.current().0;
@@ -102,6 +110,8 @@ mod tests {
         assert_eq!(map.insert(1)?, u32::MAX);
         assert_eq!(map.insert(2)?, 2);
         assert_eq!(map.values().count(), 3);
+        map.retain(|value| *value != 1);
+        assert_eq!((map.values().count(), map.get(u32::MAX)), (2, None));
         while map.pop().is_some() {}
         assert_eq!(map.len, 0);
         Ok(())

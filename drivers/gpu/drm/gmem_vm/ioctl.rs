@@ -14,6 +14,7 @@
 //! What they do, and each error, is documented in `include/uapi/drm/gmem_vm.h`.
 
 use crate::{
+    attrs::Attr,
     bind::BindOp,
     bo::{
         Bo,
@@ -28,8 +29,12 @@ use crate::{
     },
     file::File,
     kapi::user,
-    mapping::Mapping,
+    mapping::{
+        Backing,
+        Mapping, //
+    },
     range::VaRange,
+    sync::Syncs,
     uapi,
     vm::{
         Attrs,
@@ -37,6 +42,7 @@ use crate::{
     }, //
 };
 use kernel::{
+    alloc::NumaNode,
     device,
     drm::{
         self,
@@ -52,6 +58,12 @@ type RegData<'a, D> = <D as drm::Driver>::RegistrationData<'a>;
 
 /// Most operations of one bind.
 pub const MAX_BIND_OPS: u32 = 4096;
+/// Most bytes that all operations of one bind map.
+const MAX_BIND_SIZE: u128 = 1 << 40;
+/// Most attributes of one advise.
+const MAX_ATTRS: u32 = 64;
+/// Most entries of one query.
+const MAX_RANGES: u32 = 65536;
 
 /// Fails with `EINVAL` unless all of some reserved fields are zero.
 fn must_be_zero(fields: &[u64]) -> Result {
@@ -173,6 +185,7 @@ fn va_range<D: Driver>(va: u64, size: u64) -> Result<VaRange> {
 /// Checks one operation of a bind.
 fn bind_op<D: Driver>(op: &uapi::BindOp, file: &drm::File<File<D>>) -> Result<BindOp<D>> {
     must_be_zero(&[op.pad.into()])?;
+    let write = op.flags & uapi::BIND_READONLY == 0;
     match op.op {
         uapi::BIND_OP_MAP_BO => {
             must_be_zero(&[
@@ -188,13 +201,32 @@ fn bind_op<D: Driver>(op: &uapi::BindOp, file: &drm::File<File<D>>) -> Result<Bi
             }
             Ok(BindOp::Map(Mapping {
                 range,
-                object,
-                offset: op.bo_offset,
-                access: Access {
-                    write: op.flags & uapi::BIND_READONLY == 0,
-                    exec: op.flags & uapi::BIND_EXEC != 0,
+                backing: Backing {
+                    object: Some(object),
+                    offset: op.bo_offset,
+                    access: Access {
+                        write,
+                        exec: op.flags & uapi::BIND_EXEC != 0,
+                    },
+                    attrs,
                 },
-                attrs,
+            }))
+        }
+        uapi::BIND_OP_MAP_SPARSE => {
+            must_be_zero(&[
+                (op.flags & !uapi::BIND_READONLY).into(),
+                op.handle.into(),
+                op.bo_offset,
+                op.attrs,
+            ])?;
+            Ok(BindOp::Map(Mapping {
+                range: va_range::<D>(op.va, op.size)?,
+                backing: Backing {
+                    object: None,
+                    offset: 0,
+                    access: Access { write, exec: false },
+                    attrs: Attrs::<D>::from_uapi(0)?,
+                },
             }))
         }
         uapi::BIND_OP_UNMAP => {
@@ -212,17 +244,30 @@ pub fn bind<D: Driver>(
     args: &mut uapi::Bind,
     file: &drm::File<File<D>>,
 ) -> Result<u32> {
-    check::<D>(device, &[args.flags.into(), args.pad.into()])?;
+    check::<D>(
+        device,
+        &[(args.flags & !uapi::BIND_ASYNC).into(), args.pad.into()],
+    )?;
     if args.num_ops == 0 || args.num_ops > MAX_BIND_OPS {
         return Err(EINVAL);
     }
-    let vm = file.inner().vm(args.vm_id)?;
+    let (vm, queue) = file.inner().bind_queue(args.vm_id, args.queue_id)?;
     let raw = user::read_array::<uapi::BindOp>(args.ops, args.num_ops as usize)?;
     let mut ops = KVVec::with_capacity(raw.len(), GFP_KERNEL)?;
     for op in &raw {
         ops.push(bind_op::<D>(op, file)?, GFP_KERNEL)?;
     }
-    vm.bind(ops)?;
+    let mapped = raw.iter().filter(|op| op.op != uapi::BIND_OP_UNMAP);
+    if mapped.map(|op| u128::from(op.size)).sum::<u128>() > MAX_BIND_SIZE {
+        return Err(EINVAL);
+    }
+    let syncs = Syncs::read(file, args.syncs, args.num_syncs)?;
+    if args.flags & uapi::BIND_ASYNC != 0 {
+        vm.bind(&queue, ops, syncs)?;
+        queue.kick();
+    } else {
+        vm.bind_and_wait(&queue, ops, syncs)?;
+    }
     Ok(0)
 }
 
@@ -240,6 +285,88 @@ pub fn unbind<D: Driver>(
         BindOp::Unmap(va_range::<D>(args.va, args.size)?),
         GFP_KERNEL,
     )?;
-    vm.bind(ops)?;
+    vm.bind_and_wait(vm.default_queue(), ops, Syncs::none())?;
+    Ok(0)
+}
+
+/// `struct drm_gmem_bind_queue_create`
+pub fn bind_queue_create<D: Driver>(
+    device: &Registered<D>,
+    _data: &RegData<'_, D>,
+    args: &mut uapi::BindQueueCreate,
+    file: &drm::File<File<D>>,
+) -> Result<u32> {
+    check::<D>(device, &[args.flags.into(), args.pad.into()])?;
+    let vm = file.inner().vm(args.vm_id)?;
+    let queue = vm.new_queue()?;
+    args.queue_id = file
+        .inner()
+        .add_bind_queue((vm.clone(), queue.clone()))
+        .inspect_err(|_| vm.destroy_queue(&queue))?;
+    Ok(0)
+}
+
+/// `struct drm_gmem_bind_queue_destroy`
+pub fn bind_queue_destroy<D: Driver>(
+    device: &Registered<D>,
+    _data: &RegData<'_, D>,
+    args: &mut uapi::BindQueueDestroy,
+    file: &drm::File<File<D>>,
+) -> Result<u32> {
+    check::<D>(device, &[args.pad.into()])?;
+    let (vm, queue) = file.inner().take_bind_queue(args.queue_id)?;
+    vm.destroy_queue(&queue);
+    Ok(0)
+}
+
+/// `struct drm_gmem_advise`
+pub fn advise<D: Driver>(
+    device: &Registered<D>,
+    _data: &RegData<'_, D>,
+    args: &mut uapi::Advise,
+    file: &drm::File<File<D>>,
+) -> Result<u32> {
+    check::<D>(
+        device,
+        &[(args.flags & !uapi::ADVISE_RESET).into(), args.pad.into()],
+    )?;
+    let reset = args.flags & uapi::ADVISE_RESET != 0;
+    if args.num_attrs > MAX_ATTRS || (args.num_attrs == 0 && (!reset || args.attrs != 0)) {
+        return Err(EINVAL);
+    }
+    let vm = file.inner().vm(args.vm_id)?;
+    let range = va_range::<D>(args.va, args.size)?;
+    let raw = user::read_array::<uapi::Attr>(args.attrs, args.num_attrs as usize)?;
+    let mut attrs = KVec::with_capacity(raw.len(), GFP_KERNEL)?;
+    for attr in &raw {
+        must_be_zero(&[attr.pad.into()])?;
+        let driver = |value| Attrs::<D>::from_uapi(value).map(drop);
+        let node = |id| i32::try_from(id).is_ok_and(|id| NumaNode::new(id).is_ok());
+        attrs.push(Attr::new(attr.kind, attr.value, node, driver)?, GFP_KERNEL)?;
+    }
+    vm.advise(range, &attrs, reset)?;
+    Ok(0)
+}
+
+/// `struct drm_gmem_query_range`
+pub fn query_range<D: Driver>(
+    device: &Registered<D>,
+    _data: &RegData<'_, D>,
+    args: &mut uapi::QueryRange,
+    file: &drm::File<File<D>>,
+) -> Result<u32> {
+    check::<D>(device, &[args.flags.into(), args.pad.into()])?;
+    if args.num_ranges == 0 || args.num_ranges > MAX_RANGES {
+        return Err(EINVAL);
+    }
+    let vm = file.inner().vm(args.vm_id)?;
+    let range = va_range::<D>(args.va, args.size)?;
+    let mut ranges =
+        KVVec::with_capacity(args.num_ranges as usize, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+    let rest = vm.query(range, &mut ranges)?;
+    user::write_array(args.ranges, &ranges)?;
+    args.va = rest.map_or(range.end(), |rest| rest.start());
+    args.size = rest.map_or(0, |rest| rest.size());
+    args.num_ranges = ranges.len() as u32;
     Ok(0)
 }

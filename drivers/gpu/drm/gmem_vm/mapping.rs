@@ -3,31 +3,40 @@
 //! Which range of a VM is bound to which range of an object.
 //!
 //! [`MappingTree`] is plain bookkeeping: it knows no page table and takes no locks (it lives under
-//! the VM lock). Like the page table it changes in two halves: everything a change can need is set
-//! aside in a [`Reservation`] first, and the change itself cannot fail. What a change removes is
-//! not dropped but kept in the reservation, since an object must outlive the flush of its last
-//! mapping.
+//! the VM lock). It changes in two halves: everything a batch of changes can need is set aside
+//! first, and the changes themselves cannot fail. What they remove is not dropped but kept in
+//! [`Removed`], since an object must outlive the flush of its last mapping; so is a reference to what
+//! they only cut, whose other mappings may be gone before that flush.
+//!
+//! Neighbours merge if they continue each other, in the object and in all that they let the device
+//! do; so a range that was bound page by page is one mapping in the end.
 
 use crate::{
     driver::Access,
-    range::VaRange, //
+    range::VaRange,
+    range_map::{
+        Entry,
+        RangeMap,
+        Value, //
+    }, //
 };
 use kernel::{
     prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNodeReservation, //
-    }, //
+    warn_on, //
 };
 
-/// A range of a VM bound to a range of an object of type `O`, with driver attributes `A`.
+/// A counted reference to what can be mapped.
+pub trait ObjectRef: Clone {
+    /// Whether both are the same object.
+    fn is_same(&self, other: &Self) -> bool;
+}
+
+/// What a range is bound to: an object of type `O`, with driver attributes `A`.
 #[derive(Clone)]
-pub struct Mapping<O, A> {
-    /// The device addresses.
-    pub range: VaRange,
-    /// What is mapped.
-    pub object: O,
-    /// Offset into the object, in bytes, of the first address.
+pub struct Backing<O, A> {
+    /// What is mapped; none for sparse memory, which is nowhere: reads give zero, writes vanish.
+    pub object: Option<O>,
+    /// Offset into the object, in bytes, of the first address; 0 if there is none.
     pub offset: u64,
     /// What the device may do.
     pub access: Access,
@@ -35,174 +44,187 @@ pub struct Mapping<O, A> {
     pub attrs: A,
 }
 
-impl<O: Clone, A: Copy> Mapping<O, A> {
-    /// The part of this mapping that covers `range`, which lies inside it.
-    fn part(&self, range: VaRange) -> Self {
+impl<O: ObjectRef, A: Copy + PartialEq> Value for Backing<O, A> {
+    fn advance(&self, bytes: u64) -> Self {
         Self {
-            range,
-            object: self.object.clone(),
-            offset: self.offset + (range.start() - self.range.start()),
-            access: self.access,
-            attrs: self.attrs,
+            offset: match self.object {
+                Some(_) => self.offset + bytes,
+                None => 0,
+            },
+            ..self.clone()
         }
+    }
+
+    fn continues(&self, bytes: u64, next: &Self) -> bool {
+        let contiguous = match (&self.object, &next.object) {
+            (Some(a), Some(b)) => self.offset + bytes == next.offset && a.is_same(b),
+            (None, None) => true,
+            _ => false,
+        };
+        contiguous && self.access == next.access && self.attrs == next.attrs
     }
 }
 
-/// All that a batch of changes to a [`MappingTree`] can need, and what it removed.
-pub struct Reservation<O, A> {
-    nodes: KVec<RBTreeNodeReservation<u64, Mapping<O, A>>>,
-    /// How many objects the batch can remove at most.
-    removals: usize,
-    removed: KVVec<O>,
+/// A range of a VM and what it is bound to.
+#[derive(Clone)]
+pub struct Mapping<O, A> {
+    /// The device addresses.
+    pub range: VaRange,
+    /// What they are bound to.
+    pub backing: Backing<O, A>,
 }
 
-impl<O, A> Default for Reservation<O, A> {
+/// Objects of which a batch of changes removed mappings or parts of them from a [`MappingTree`], with
+/// room for all that it can remove.
+pub struct Removed<O> {
+    /// A small batch allocates nothing.
+    first: [Option<O>; 4],
+    others: KVVec<O>,
+    len: usize,
+}
+
+impl<O> Default for Removed<O> {
     fn default() -> Self {
         Self {
-            nodes: KVec::new(),
-            removals: 0,
-            removed: KVVec::new(),
+            first: [const { None }; 4],
+            others: KVVec::new(),
+            len: 0,
         }
     }
 }
 
-impl<O, A> Reservation<O, A> {
-    fn reserve(&mut self, nodes: usize, removals: usize) -> Result {
-        for _ in 0..nodes {
-            self.nodes
-                .push(RBTreeNodeReservation::new(GFP_KERNEL)?, GFP_KERNEL)?;
-        }
-        // A later change of the batch can remove what an earlier one inserted.
-        self.removals += nodes + removals;
-        let free = self.removed.capacity() - self.removed.len();
-        if free < self.removals {
-            self.removed.reserve(self.removals, GFP_KERNEL)?;
+impl<O> Removed<O> {
+    /// Makes room for so many. `ENOMEM`.
+    fn reserve(&mut self, objects: usize) -> Result {
+        let others = objects.saturating_sub(self.first.len());
+        if others > self.others.capacity() {
+            self.others
+                .reserve(others - self.others.len(), GFP_KERNEL)?;
         }
         Ok(())
     }
 
     fn keep(&mut self, object: O) {
+        self.len += 1;
+        if let Some(slot) = self.first.get_mut(self.len - 1) {
+            *slot = Some(object);
+            return;
+        }
         // Cannot fail: `reserve` counted every mapping that can be removed. Should the count ever
         // be wrong, the object is leaked rather than freed under a stale translation.
-        if let Err(e) = self.removed.push_within_capacity(object) {
-            pr_err!("gmem_vm: removal was not reserved, leaking an object\n");
+        if let Err(e) = self.others.push_within_capacity(object) {
+            warn_on!(true);
             core::mem::forget(e.0);
         }
     }
 
     /// Number of objects that were removed so far.
-    pub fn removed(&self) -> usize {
-        self.removed.len()
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was removed.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 
-/// The mappings of a VM, by address.
-///
-/// # Invariants
-///
-/// Each mapping's key is the start of its range; ranges do not overlap.
-pub struct MappingTree<O, A> {
-    tree: RBTree<u64, Mapping<O, A>>,
+/// What a batch of changes to a [`MappingTree`] can need; filled change by change, in order.
+#[derive(Default)]
+pub struct Needs {
+    changes: usize,
+    removals: usize,
 }
 
-impl<O: Clone, A: Copy> Default for MappingTree<O, A> {
+/// The mappings of a VM, by address.
+pub struct MappingTree<O, A> {
+    map: RangeMap<Backing<O, A>>,
+}
+
+impl<O: ObjectRef, A: Copy + PartialEq> Default for MappingTree<O, A> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<O: Clone, A: Copy> MappingTree<O, A> {
+impl<O: ObjectRef, A: Copy + PartialEq> MappingTree<O, A> {
     /// An empty tree.
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
-            tree: RBTree::new(),
+            map: RangeMap::new(),
         }
+    }
+
+    /// Number of mappings.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Host memory that the tree takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.map.bytes()
     }
 
     /// All mappings, by address.
-    pub fn iter(&self) -> impl Iterator<Item = &Mapping<O, A>> + '_ {
-        self.tree.values()
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'_, Backing<O, A>>> + '_ {
+        self.map.iter()
     }
 
-    /// The first mapping that has an address in common with `range`.
-    pub fn first_overlap(&self, range: &VaRange) -> Option<&Mapping<O, A>> {
-        let overlaps = |m: &&Mapping<O, A>| m.range.intersect(range).is_some();
-        let Some(cursor) = self.tree.cursor_lower_bound(&range.start()) else {
-            return self
-                .tree
-                .cursor_back()
-                .and_then(|c| self.tree.get(c.current().0))
-                .filter(overlaps);
-        };
-        // Of those that begin below the range only the last can reach into it.
-        let before = cursor.peek_prev().map(|(key, _)| *key);
-        before
-            .and_then(|key| self.tree.get(&key))
-            .filter(overlaps)
-            .or_else(|| self.tree.get(cursor.current().0).filter(overlaps))
+    /// The first mapping that has an address in common with a range.
+    pub fn first_overlap(&self, range: &VaRange) -> Option<Entry<'_, Backing<O, A>>> {
+        self.map.first_overlap(range)
     }
 
-    /// Number of mappings that have an address in common with `range`.
-    pub fn overlaps(&self, range: &VaRange) -> usize {
-        let mut n = 0;
-        let mut rest = Some(*range);
-        while let Some(mapping) = rest.and_then(|r| self.first_overlap(&r)) {
-            n += 1;
-            rest = VaRange::from_bounds(mapping.range.end(), range.end());
-        }
-        n
+    /// All mappings that have an address in common with a range, by address.
+    pub fn overlaps(&self, range: VaRange) -> impl Iterator<Item = Entry<'_, Backing<O, A>>> + '_ {
+        self.map.overlaps(range)
     }
 
-    /// Sets aside what a later [`insert`](Self::insert) at `range` can need. `ENOMEM`.
-    pub fn prepare_insert(&self, reservation: &mut Reservation<O, A>, range: &VaRange) -> Result {
-        reservation.reserve(2, self.overlaps(range))
+    /// Counts what a later [`insert`](Self::insert) or [`remove`](Self::remove) of a range can need,
+    /// behind the changes counted before.
+    pub fn count(&self, needs: &mut Needs, range: VaRange) {
+        // Each mapping that was there is removed once, or cut by some changes and then removed; and an
+        // earlier change can have added two that this one removes or cuts.
+        needs.changes += 1;
+        let most = self.len() + 4 * needs.changes;
+        let left = most.saturating_sub(needs.removals);
+        needs.removals += self.map.overlaps(range).take(left).count();
+        needs.removals += 4 * usize::from(needs.changes > 1);
     }
 
-    /// Sets aside what a later [`remove`](Self::remove) of `range` can need. `ENOMEM`.
-    pub fn prepare_remove(&self, reservation: &mut Reservation<O, A>, range: &VaRange) -> Result {
-        reservation.reserve(1, self.overlaps(range))
+    /// Sets aside what was counted. `ENOMEM`: nothing has changed.
+    pub fn reserve(&mut self, needs: &Needs, removed: &mut Removed<O>) -> Result {
+        removed.reserve(needs.removals)?;
+        self.map.reserve(needs.changes)
     }
 
-    /// Inserts a mapping, replacing whatever was in its range. Must have been prepared.
-    pub fn insert(&mut self, reservation: &mut Reservation<O, A>, mapping: Mapping<O, A>) {
-        let range = mapping.range;
-        self.remove(reservation, &range);
-        self.link(reservation, mapping);
+    /// Gives back what was set aside and not needed. Not for a section that fences depend on.
+    pub fn trim(&mut self) {
+        self.map.trim();
     }
 
-    /// Removes all that lies in `range`; what lies in it only in part keeps the rest. Must have
-    /// been prepared.
-    pub fn remove(&mut self, reservation: &mut Reservation<O, A>, range: &VaRange) {
-        while let Some(key) = self.first_overlap(range).map(|m| m.range.start()) {
-            let Some(mapping) = self.tree.get_mut(&key) else {
-                return;
-            };
-            let tail = VaRange::from_bounds(range.end(), mapping.range.end())
-                .map(|tail| mapping.part(tail));
-            if let Some(head) = VaRange::from_bounds(key, range.start()) {
-                // INVARIANT: The mapping keeps its start and shrinks.
-                mapping.range = head;
-            } else if let Some(mapping) = self.tree.remove(&key) {
-                reservation.keep(mapping.object);
+    /// Inserts a mapping, replacing whatever was in its range. Must have been reserved.
+    pub fn insert(&mut self, removed: &mut Removed<O>, mapping: Mapping<O, A>) {
+        self.map.set(mapping.range, mapping.backing, |backing| {
+            if let Some(object) = backing.object {
+                removed.keep(object);
             }
-            if let Some(tail) = tail {
-                self.link(reservation, tail);
-            }
-        }
+        });
     }
 
-    fn link(&mut self, reservation: &mut Reservation<O, A>, mapping: Mapping<O, A>) {
-        match reservation.nodes.pop() {
-            // INVARIANT: Callers emptied the range before.
-            Some(node) => drop(
-                self.tree
-                    .insert(node.into_node(mapping.range.start(), mapping)),
-            ),
-            None => {
-                pr_err!("gmem_vm: mapping was not reserved\n");
-                reservation.keep(mapping.object);
+    /// Removes all that lies in a range; what lies in it only in part keeps the rest. Must have
+    /// been reserved.
+    pub fn remove(&mut self, removed: &mut Removed<O>, range: VaRange) {
+        self.map.clear(range, |backing| {
+            if let Some(object) = backing.object {
+                removed.keep(object);
             }
-        }
+        });
     }
 }
 
@@ -210,105 +232,101 @@ impl<O: Clone, A: Copy> MappingTree<O, A> {
 mod tests {
     use super::*;
 
-    const PAGES: usize = 64;
+    impl ObjectRef for u32 {
+        fn is_same(&self, other: &Self) -> bool {
+            self == other
+        }
+    }
 
-    /// What a page is mapped to: object, page of the object, writable.
-    type Model = [Option<(u32, u64, bool)>; PAGES];
+    type Tree = MappingTree<u32, ()>;
 
     fn pages(first: usize, n: usize) -> Result<VaRange> {
         VaRange::new((first as u64) << 12, (n as u64) << 12)
     }
 
-    /// The tree must say of every page what the model says, and be in order.
-    fn check(tree: &MappingTree<u32, ()>, model: &Model) -> Result {
-        let mut seen: Model = [None; PAGES];
-        let mut last = 0;
-        for m in tree.iter() {
-            assert!(m.range.start() >= last);
-            last = m.range.end();
-            for page in m.range.start() >> 12..m.range.end() >> 12 {
-                let offset = (m.offset + (page << 12) - m.range.start()) >> 12;
-                seen[page as usize] = Some((m.object, offset, m.access.write));
-            }
-        }
-        assert!(seen == *model);
-        for (i, page) in model.iter().enumerate() {
-            assert_eq!(tree.first_overlap(&pages(i, 1)?).is_some(), page.is_some());
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn random_changes_agree_with_a_naive_model() -> Result {
-        let mut tree = MappingTree::new();
-        let mut model: Model = [None; PAGES];
-        // A fixed sequence: xorshift from a printed seed.
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |n: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state % n as u64) as usize
-        };
-        for step in 0..2000 {
-            let first = random(PAGES);
-            let range = pages(first, 1 + random(PAGES - first))?;
-            let slots = first..(range.end() >> 12) as usize;
-            let mut reservation = Reservation::default();
-            if random(3) == 0 {
-                tree.prepare_remove(&mut reservation, &range)?;
-                tree.remove(&mut reservation, &range);
-                model[slots].fill(None);
-            } else {
-                let offset = random(1000) as u64;
-                let access = Access {
-                    write: random(2) == 0,
-                    exec: false,
-                };
-                tree.prepare_insert(&mut reservation, &range)?;
-                tree.insert(
-                    &mut reservation,
-                    Mapping {
-                        range,
-                        object: step,
-                        offset: offset << 12,
-                        access,
-                        attrs: (),
-                    },
-                );
-                for (i, slot) in model[slots].iter_mut().enumerate() {
-                    *slot = Some((step, offset + i as u64, access.write));
-                }
-            }
-            check(&tree, &model)?;
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_batch_is_prepared_before_any_of_it_is_done() -> Result {
-        let mut tree = MappingTree::new();
-        let mut reservation = Reservation::default();
-        let mapping = |object: u32, first, n| -> Result<Mapping<u32, ()>> {
-            Ok(Mapping {
-                range: pages(first, n)?,
+    fn mapping(
+        object: Option<u32>,
+        offset: u64,
+        first: usize,
+        n: usize,
+    ) -> Result<Mapping<u32, ()>> {
+        Ok(Mapping {
+            range: pages(first, n)?,
+            backing: Backing {
                 object,
-                offset: 0,
+                offset,
                 access: Access::default(),
                 attrs: (),
-            })
+            },
+        })
+    }
+
+    /// Inserts and returns how many objects were removed.
+    fn insert(tree: &mut Tree, mapping: Mapping<u32, ()>) -> Result<usize> {
+        let (mut needs, mut removed) = (Needs::default(), Removed::default());
+        tree.count(&mut needs, mapping.range);
+        tree.reserve(&needs, &mut removed)?;
+        tree.insert(&mut removed, mapping);
+        Ok(removed.len())
+    }
+
+    #[test]
+    fn neighbours_that_continue_each_other_merge() -> Result {
+        let mut tree = Tree::new();
+        insert(&mut tree, mapping(Some(1), 0, 0, 1)?)?;
+        insert(&mut tree, mapping(Some(1), 0x2000, 2, 1)?)?;
+        assert_eq!(tree.len(), 2);
+        insert(&mut tree, mapping(Some(1), 0x1000, 1, 1)?)?;
+        assert_eq!(tree.len(), 1);
+        // Another object, another place, another access, sparse.
+        insert(&mut tree, mapping(Some(2), 0x3000, 3, 1)?)?;
+        insert(&mut tree, mapping(Some(2), 0x3000, 4, 1)?)?;
+        let mut writable = mapping(Some(2), 0x4000, 5, 1)?;
+        writable.backing.access.write = true;
+        insert(&mut tree, writable)?;
+        insert(&mut tree, mapping(None, 0, 6, 1)?)?;
+        assert_eq!(tree.len(), 5);
+        insert(&mut tree, mapping(None, 0, 7, 9)?)?;
+        assert_eq!(tree.len(), 5);
+        Ok(())
+    }
+
+    #[test]
+    fn a_split_keeps_both_ends_in_place() -> Result {
+        let mut tree = Tree::new();
+        insert(&mut tree, mapping(Some(1), 0x10000, 0, 10)?)?;
+        // A reference to what was cut is kept.
+        assert_eq!(insert(&mut tree, mapping(Some(2), 0, 4, 2)?)?, 1);
+        let seen = |page| -> Result<Option<(u32, u64, u64)>> {
+            Ok(tree.first_overlap(&pages(page, 1)?).and_then(|e| {
+                let at = (page as u64) << 12;
+                let offset = e.value.offset + at - e.range.start();
+                Some((e.value.object?, offset, e.range.size()))
+            }))
         };
+        assert_eq!(seen(3)?, Some((1, 0x13000, 0x4000)));
+        assert_eq!(seen(5)?, Some((2, 0x1000, 0x2000)));
+        assert_eq!(seen(6)?, Some((1, 0x16000, 0x4000)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_batch_is_reserved_before_any_of_it_is_done() -> Result {
+        let mut tree = Tree::new();
+        let (mut needs, mut removed) = (Needs::default(), Removed::default());
         // The second splits the first, the third removes them all: none exists when the batch is
-        // prepared.
-        tree.prepare_insert(&mut reservation, &pages(0, 10)?)?;
-        tree.prepare_insert(&mut reservation, &pages(4, 2)?)?;
-        tree.prepare_remove(&mut reservation, &pages(0, 10)?)?;
-        tree.insert(&mut reservation, mapping(1, 0, 10)?);
-        tree.insert(&mut reservation, mapping(2, 4, 2)?);
-        assert_eq!(tree.iter().count(), 3);
-        tree.remove(&mut reservation, &pages(0, 10)?);
-        assert_eq!(tree.iter().count(), 0);
-        assert_eq!(reservation.removed(), 3);
+        // counted.
+        tree.count(&mut needs, pages(0, 10)?);
+        tree.count(&mut needs, pages(4, 2)?);
+        tree.count(&mut needs, pages(0, 10)?);
+        tree.reserve(&needs, &mut removed)?;
+        tree.insert(&mut removed, mapping(Some(1), 0, 0, 10)?);
+        tree.insert(&mut removed, mapping(Some(2), 0, 4, 2)?);
+        assert_eq!(tree.len(), 3);
+        tree.remove(&mut removed, pages(0, 10)?);
+        assert!(tree.is_empty());
+        // One was cut before.
+        assert_eq!(removed.len(), 4);
         Ok(())
     }
 }

@@ -20,13 +20,16 @@ pub enum Location {
     Device(u64),
     /// In host memory, at this DMA address.
     Host(u64),
+    /// In no memory: reads give zero, writes vanish.
+    Sparse,
 }
 
 impl Location {
-    /// The address, whichever memory it is in.
+    /// The address, whichever memory it is in; 0 if it is in none.
     pub const fn address(self) -> u64 {
         match self {
             Self::Device(a) | Self::Host(a) => a,
+            Self::Sparse => 0,
         }
     }
 
@@ -35,6 +38,7 @@ impl Location {
         match self {
             Self::Device(a) => Self::Device(a + bytes),
             Self::Host(a) => Self::Host(a + bytes),
+            Self::Sparse => Self::Sparse,
         }
     }
 }

@@ -2,21 +2,27 @@
 
 //! How the framework writes a device's page table.
 //!
-//! A change has two halves. *Prepare* may allocate, sleep and fail, and changes nothing that the
-//! device sees. *Commit* can do none of the three: it takes all it needs out of the
-//! [`PageTable::Prepared`] token that prepare filled. The token is the only way in, so a commit
-//! that wasn't prepared does not compile; and both halves need the page table itself, which only
-//! the VM lock gives out ([`crate::vm::Vm`]).
+//! A change goes through four stages. *Planning* looks at the tables as they are and takes note of
+//! what a change will lack; it allocates nothing, so that it may hold the lock of the tables.
+//! *Preparing* allocates what was planned, may sleep and fail, and touches nothing that the device
+//! sees. *Committing* can do none of that: it takes all it needs out of the
+//! [`PageTable::Prepared`] token. The token is the only way in, so a commit that wasn't prepared does
+//! not compile. The *flush* ends with the device using the new mappings only.
 //!
 //! ```text
-//!   prepare_map / prepare_unmap  (any number, same order as the commits)
+//!   make_room                    (may allocate, no lock)
+//!   plan_map / plan_unmap        (any number, same order as the commits; table lock)
+//!        |  Plan
+//!   Driver::prepare_tables       (may allocate, sleep, fail; no table lock)
 //!        |  Prepared
-//!   map / unmap                  (infallible; the device may see old and new meanwhile)
+//!   map / unmap                  (infallible; the device may see old and new; table lock)
 //!        |  Prepared
-//!   flush                        (starts the invalidation) -> Flush
+//!   flush                        (starts the invalidation; table lock) -> Flush
 //!        |
-//!   Flush::wait                  (the device uses the new mappings only; empty tables are freed)
+//!   Flush::wait                  (no lock) -> garbage, to be freed where that is allowed
 //! ```
+//!
+//! Everything from the commit on stands between a fence and its signal ([`crate::bind_queue`]).
 //!
 //! A partial change of a large page splits it; at no moment may an address outside the changed
 //! range fault.
@@ -102,24 +108,28 @@ impl Iterator for Leaves {
     }
 }
 
-/// What prepare may assume about the tables that exist.
+/// What a plan may assume about the tables that exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Basis {
     /// The page table as it is now.
     Current,
-    /// Earlier changes of the same batch cover a whole largest page here: any table of the smallest
-    /// pages may be missing by then. The number counts those changes: what was set aside under the
-    /// same number will still be there.
+    /// Changes that come before this one, in the same batch or in another that is not done yet, cover
+    /// a whole largest page here: any table of the smallest pages may be missing by then. The number
+    /// counts those changes of the batch: what was set aside under the same number will still be
+    /// there.
     Unknown(u32),
 }
 
 /// A device page table.
 ///
-/// All methods are called in process context with the lock of its VM held. Dropping it frees its
+/// All methods are called in process context with the lock of the tables held. Dropping it frees its
 /// tables; by then nothing is mapped and the flush of the last unmap was waited for.
 pub trait PageTable: Send + Unpin + Sized {
     /// The driver's own attributes of a mapping.
     type Attrs: MapAttrs;
+
+    /// What changes will lack.
+    type Plan: Default + Send;
 
     /// All that commits can need; dropping it gives back what was not used.
     type Prepared: Default + Send;
@@ -134,21 +144,20 @@ pub trait PageTable: Send + Unpin + Sized {
     /// The root, fixed for the life of the page table.
     fn root(&self) -> Self::Root;
 
-    /// Sets aside what a later [`map`](Self::map) of the same run can need. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` for host memory, `ENOSPC` for device memory.
-    fn prepare_map(
-        &self,
-        prepared: &mut Self::Prepared,
-        run: &MapRun<Self::Attrs>,
-        basis: Basis,
-    ) -> Result;
+    /// Makes room in a plan for one more change of a range, so that planning it need not allocate.
+    /// Called without the lock, may sleep. `ENOMEM`.
+    fn make_room(plan: &mut Self::Plan, range: VaRange, change: Change) -> Result;
 
-    /// Sets aside what a later [`unmap`](Self::unmap) of the same range can need: tables to split
-    /// the large pages at its ends. May sleep. Errors as [`prepare_map`](Self::prepare_map).
-    fn prepare_unmap(&self, prepared: &mut Self::Prepared, range: VaRange, basis: Basis) -> Result;
+    /// Takes note of what a later [`map`](Self::map) of the same run can need. Does not allocate or
+    /// sleep.
+    ///
+    /// Tables above those of the smallest pages that are there now will be there then: they go only
+    /// by a `prune` of [`flush`](Self::flush).
+    fn plan_map(&self, plan: &mut Self::Plan, run: &MapRun<Self::Attrs>, basis: Basis);
+
+    /// Takes note of what a later [`unmap`](Self::unmap) of the same range can need: tables to split
+    /// the large pages at its ends. Does not allocate or sleep.
+    fn plan_unmap(&self, plan: &mut Self::Plan, range: VaRange, basis: Basis);
 
     /// Maps a run, replacing what was there. Does not allocate, sleep or fail.
     fn map(&mut self, prepared: &mut Self::Prepared, run: &MapRun<Self::Attrs>);
@@ -156,10 +165,39 @@ pub trait PageTable: Send + Unpin + Sized {
     /// Unmaps a range, all or part of which may not be mapped. Does not allocate, sleep or fail.
     fn unmap(&mut self, prepared: &mut Self::Prepared, range: VaRange);
 
+    /// How much it takes now. May be slow.
+    fn stats(&self) -> Stats;
+
     /// Starts making the device forget what it cached of `range`, which covers all that was
     /// committed with this token. Does not allocate, free or sleep: what the token still holds goes
     /// along with the flush.
-    fn flush(&mut self, prepared: Self::Prepared, range: VaRange) -> Self::Flush;
+    ///
+    /// With `prune`, also takes empty tables out of that range: no change is planned that counts on
+    /// them.
+    fn flush(
+        &mut self,
+        prepared: Self::Prepared,
+        range: VaRange,
+        prune: Option<VaRange>,
+    ) -> Self::Flush;
+}
+
+/// How much a page table takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Number of tables.
+    pub tables: usize,
+    /// Bytes of memory, wherever the device has its tables.
+    pub bytes: u64,
+}
+
+/// A kind of change to be planned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A range is mapped.
+    Map,
+    /// A range is unmapped.
+    Unmap,
 }
 
 /// An invalidation that was started and not yet waited for.

@@ -38,6 +38,14 @@ pub struct Syncs {
 }
 
 impl Syncs {
+    /// Waits for nothing and signals nothing.
+    pub const fn none() -> Self {
+        Self {
+            waits: KVec::new(),
+            signals: KVec::new(),
+        }
+    }
+
     /// Reads an array of `count` entries at a user address.
     ///
     /// # Errors

@@ -85,6 +85,8 @@ pub struct BindOp {
 pub const BIND_OP_MAP_BO: u32 = 0;
 /// `DRM_GMEM_BIND_OP_UNMAP`
 pub const BIND_OP_UNMAP: u32 = 1;
+/// `DRM_GMEM_BIND_OP_MAP_SPARSE`
+pub const BIND_OP_MAP_SPARSE: u32 = 2;
 /// `DRM_GMEM_BIND_READONLY`
 pub const BIND_READONLY: u32 = 1 << 0;
 /// `DRM_GMEM_BIND_EXEC`
@@ -97,8 +99,32 @@ pub struct Bind {
     pub vm_id: u32,
     pub flags: u32,
     pub num_ops: u32,
-    pub pad: u32,
+    pub num_syncs: u32,
     pub ops: u64,
+    pub syncs: u64,
+    pub queue_id: u32,
+    pub pad: u32,
+}
+
+/// `DRM_GMEM_BIND_ASYNC`
+pub const BIND_ASYNC: u32 = 1 << 0;
+
+/// See `struct drm_gmem_bind_queue_create`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct BindQueueCreate {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub queue_id: u32,
+    pub pad: u32,
+}
+
+/// See `struct drm_gmem_bind_queue_destroy`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct BindQueueDestroy {
+    pub queue_id: u32,
+    pub pad: u32,
 }
 
 /// See `struct drm_gmem_unbind`.
@@ -124,3 +150,68 @@ pub struct Sync {
 pub const SYNC_SIGNAL: u32 = 1 << 0;
 /// `DRM_GMEM_SYNC_TIMELINE`
 pub const SYNC_TIMELINE: u32 = 1 << 1;
+
+/// See `struct drm_gmem_attr`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Attr {
+    pub kind: u32,
+    pub pad: u32,
+    pub value: u64,
+}
+
+/// See `struct drm_gmem_advise`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Advise {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub va: u64,
+    pub size: u64,
+    pub num_attrs: u32,
+    pub pad: u32,
+    pub attrs: u64,
+}
+
+/// `DRM_GMEM_ADVISE_RESET`
+pub const ADVISE_RESET: u32 = 1 << 0;
+
+/// Room for values of attributes in [`Range`].
+pub const ADVICE: usize = 16;
+
+/// See `struct drm_gmem_range`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, zerocopy_derive::Immutable)]
+#[repr(C)]
+pub struct Range {
+    pub va: u64,
+    pub size: u64,
+    pub mapping: u32,
+    pub flags: u32,
+    pub residency: u32,
+    pub pad: u32,
+    pub bo_offset: u64,
+    pub attrs: u64,
+    pub advice: [u64; ADVICE],
+}
+
+/// `DRM_GMEM_MAPPING_BO`
+pub const MAPPING_BO: u32 = 1;
+/// `DRM_GMEM_MAPPING_SPARSE`
+pub const MAPPING_SPARSE: u32 = 2;
+/// `DRM_GMEM_RESIDENT_HOST`
+pub const RESIDENT_HOST: u32 = 1;
+/// `DRM_GMEM_RESIDENT_DEVICE`
+pub const RESIDENT_DEVICE: u32 = 2;
+
+/// See `struct drm_gmem_query_range`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct QueryRange {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub va: u64,
+    pub size: u64,
+    pub num_ranges: u32,
+    pub pad: u32,
+    pub ranges: u64,
+}

@@ -2,17 +2,22 @@
 
 //! [`Vm`]: a device address space.
 //!
-//! Owns the mappings and the page table, which always say the same; both change only in
-//! [`crate::bind`], under the VM lock. A job that runs in a VM holds a reference, so that the root
-//! table lives; destroying the VM ends its mappings at once and refuses new ones.
+//! Owns the mappings and what was advised, under the VM lock; and the page table, under a lock of its
+//! own that is never held over an allocation. Both change only in [`crate::bind`]. A job that runs in
+//! a VM holds a reference, so that the root table lives; destroying the VM ends its mappings at once
+//! and refuses new ones.
 
 use crate::{
+    attrs::AttrMap,
+    bind_queue::BindQueue,
     bo::BoObject,
     device::DeviceRef,
     driver::Driver,
+    kapi::dma_fence::Fence,
     mapping::MappingTree,
     page_table::PageTable,
-    range::VaRange, //
+    range::VaRange,
+    range_set::RangeSet, //
 };
 use kernel::{
     drm,
@@ -20,43 +25,44 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
 };
+
+/// Most bind queues that a VM can have at a time, besides its own.
+pub const MAX_BIND_QUEUES: usize = 64;
 
 /// Driver attributes of a mapping of driver `D`.
 pub type Attrs<D> = <<D as Driver>::PageTable as PageTable>::Attrs;
 /// What a job needs to know of an address space of driver `D`.
 pub type Root<D> = <<D as Driver>::PageTable as PageTable>::Root;
 
-/// Whether a VM can be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
-    /// It can.
-    Live,
-    /// The device did not confirm a change: what it has cached is unknown.
-    Failed,
-    /// It was destroyed.
-    Closed,
-}
-
-impl State {
-    /// `EIO` for a VM that failed, `ENOENT` for one that was destroyed.
-    pub(crate) fn check(self) -> Result {
-        match self {
-            Self::Live => Ok(()),
-            Self::Failed => Err(EIO),
-            Self::Closed => Err(ENOENT),
-        }
-    }
-}
-
 /// What the VM lock protects.
 pub(crate) struct Space<D: Driver> {
     pub(crate) mappings: MappingTree<ARef<BoObject<D>>, Attrs<D>>,
+    pub(crate) attrs: AttrMap,
+    /// It was destroyed.
+    pub(crate) closed: bool,
+    /// The bind queues that userspace made.
+    pub(crate) queues: KVec<Arc<BindQueue<D>>>,
+    /// What batches that may not be done yet change, in largest pages, and their fences.
+    pub(crate) pending: KVVec<(RangeSet, ARef<Fence>)>,
+    /// With so many pending batches it is time to look which are done.
+    pub(crate) sweep_at: usize,
+}
+
+/// What the table lock protects.
+pub(crate) struct Tables<D: Driver> {
     pub(crate) page_table: D::PageTable,
-    pub(crate) state: State,
+    /// Batches that were planned and not applied: they count on tables that are there.
+    pub(crate) planned: usize,
+    /// Where empty tables may be left from when some batch was planned.
+    pub(crate) prune: Option<VaRange>,
 }
 
 /// A device address space.
@@ -65,26 +71,45 @@ pub struct Vm<D: Driver> {
     root: Root<D>,
     #[pin]
     pub(crate) space: Mutex<Space<D>>,
+    #[pin]
+    pub(crate) tables: Mutex<Tables<D>>,
+    /// The device did not confirm a change: what it has cached is unknown.
+    pub(crate) failed: Atomic<bool>,
+    pub(crate) default_queue: Arc<BindQueue<D>>,
     /// Behind the page table, which needs it.
-    _device: DeviceRef<D>,
+    pub(crate) device: DeviceRef<D>,
 }
 
 impl<D: Driver> Vm<D> {
-    /// Creates an empty address space. `ENOMEM`, `ENOSPC` (device memory for the root table).
+    /// Creates an empty address space, which must be [closed](Self::close) in the end. `ENOMEM`,
+    /// `ENOSPC` (device memory for the root table).
     pub fn new(device: &drm::Device<D>) -> Result<Arc<Self>> {
         let page_table = D::new_page_table(device)?;
-        Arc::pin_init(
+        let default_queue = BindQueue::new(device.into())?;
+        let vm = Arc::pin_init(
             try_pin_init!(Self {
                 root: page_table.root(),
                 space <- new_mutex!(Space {
                     mappings: MappingTree::new(),
+                    attrs: AttrMap::new(),
+                    closed: false,
+                    queues: KVec::new(),
+                    pending: KVVec::new(),
+                    sweep_at: 0,
+                }, "gmem_vm::Vm::space"),
+                tables <- new_mutex!(Tables {
                     page_table,
-                    state: State::Live,
-                }, "gmem_vm::Vm"),
-                _device: device.into(),
+                    planned: 0,
+                    prune: None,
+                }, "gmem_vm::Vm::tables"),
+                failed: Atomic::new(false),
+                default_queue,
+                device: device.into(),
             }),
             GFP_KERNEL,
-        )
+        )?;
+        device.remember_vm(vm.clone())?;
+        Ok(vm)
     }
 
     /// What a job needs to know to run here.
@@ -95,7 +120,61 @@ impl<D: Driver> Vm<D> {
     /// Fails if no job may be submitted here any more: `EIO` after a bind that the device did not
     /// confirm, `ENOENT` after the VM was destroyed.
     pub fn check(&self) -> Result {
-        self.space.lock().state.check()
+        self.check_space(&self.space.lock())
+    }
+
+    pub(crate) fn check_space(&self, space: &Space<D>) -> Result {
+        if space.closed {
+            Err(ENOENT)
+        } else if self.failed.load(Relaxed) {
+            Err(EIO)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The queue for batches of which userspace did not say another.
+    pub fn default_queue(&self) -> &Arc<BindQueue<D>> {
+        &self.default_queue
+    }
+
+    /// Makes another bind queue. `ENOENT` if the VM was destroyed, `ENOSPC` if it has
+    /// [`MAX_BIND_QUEUES`], `ENOMEM`.
+    pub fn new_queue(&self) -> Result<Arc<BindQueue<D>>> {
+        self.sweep_queues();
+        let queue = BindQueue::new(self.device.clone())?;
+        let mut space = self.space.lock();
+        self.check_space(&space)?;
+        if space.queues.len() >= MAX_BIND_QUEUES {
+            return Err(ENOSPC);
+        }
+        space.queues.push(queue.clone(), GFP_KERNEL)?;
+        Ok(queue)
+    }
+
+    /// Lets a bind queue take no more batches. Those it has will be done.
+    pub fn destroy_queue(&self, queue: &BindQueue<D>) {
+        queue.destroy();
+        self.sweep_queues();
+    }
+
+    /// Forgets queues that were destroyed and have nothing to do any more.
+    fn sweep_queues(&self) {
+        loop {
+            let queue = {
+                let mut space = self.space.lock();
+                let over = |q: &Arc<BindQueue<D>>| q.is_destroyed() && q.is_idle();
+                let Some(at) = space.queues.iter().position(over) else {
+                    return;
+                };
+                let last = space.queues.len() - 1;
+                space.queues.swap(at, last);
+                space.queues.pop()
+            };
+            if let Some(queue) = queue {
+                queue.finish();
+            }
+        }
     }
 
     /// The whole range that can be mapped.

@@ -2,6 +2,7 @@
 
 //! `npu selftest`: the shortest way through the driver, one printed line a step.
 
+mod binds;
 mod fences;
 
 use std::fmt::Debug;
@@ -79,6 +80,8 @@ pub fn run(args: &Args, device: &Device) -> Result {
     }
     setup.fences()?;
     setup.queues()?;
+    setup.sparse()?;
+    setup.asynchronous()?;
     setup.fault()?;
     setup.bad_command()?;
     ok("all done");

@@ -13,6 +13,7 @@
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
 //! | [`pci`] | kinds of BARs, bus mastering |
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
+//! | [`trace`] | the tracepoints of trace.h |
 //! | [`user`] | arrays in user memory |
 //! | [`work`] | workqueues that are destroyed, work that is cancelled |
 
@@ -22,5 +23,6 @@ pub mod gem;
 pub mod ioctl;
 pub mod pci;
 pub mod syncobj;
+pub mod trace;
 pub mod user;
 pub mod work;

@@ -40,6 +40,20 @@ pub fn read_array<T: FromBytes>(ptr: u64, count: usize) -> Result<KVVec<T>> {
     Ok(array)
 }
 
+/// Writes an array to a user address.
+///
+/// # Errors
+///
+/// `EFAULT` if the address is not writable or not one; some of it may have been written then.
+pub fn write_array<T: IntoBytes + zerocopy::Immutable>(ptr: u64, array: &[T]) -> Result {
+    let address = usize::try_from(ptr).map_err(|_| EFAULT)?;
+    let bytes = array.as_bytes();
+
+    UserSlice::new(UserPtr::from_addr(address), bytes.len())
+        .writer()
+        .write_slice(bytes)
+}
+
 /// The memory of some elements.
 fn as_bytes<T: FromBytes>(
     slice: &mut [core::mem::MaybeUninit<T>],

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What debugfs shows of a device: one directory, `gmem_vm-<name of the device>`, with these files.
+//!
+//! | file | one line for |
+//! |---|---|
+//! | `vms` | each VM: how many of everything it has, and what the bookkeeping costs |
+//! | `mappings` | each mapping of each VM |
+//! | `objects` | each buffer object of each VM, once for each mapping's run of it |
+//! | `attrs` | each range of each VM that has attributes other than their defaults |
+//! | `page_tables` | each VM: its tables, as the driver counts them |
+//!
+//! Numbers of VMs are only for telling them apart here. Reading takes the list of VMs, then the lock
+//! of each VM in turn.
+
+use crate::{
+    attrs::{
+        AttrKind,
+        AttrSet, //
+    },
+    device::DeviceRef,
+    driver::{
+        Driver,
+        MapAttrs, //
+    },
+    page_table::PageTable,
+    range::VaRange,
+    vm::Vm, //
+};
+use kernel::{
+    debugfs::Scope,
+    device,
+    drm,
+    fmt,
+    prelude::*,
+    str::CString, //
+};
+
+/// The directory of a device, as long as this lives.
+pub struct Directory<D: Driver>(Pin<KBox<Scope<DeviceRef<D>>>>);
+
+impl<D: Driver> Directory<D> {
+    /// Makes the directory, which is named after the parent device. `ENOMEM`.
+    pub fn new(device: &drm::Device<D>, parent: &device::Device<device::Bound>) -> Result<Self> {
+        let name = CString::try_from_fmt(fmt!("gmem_vm-{}", parent.name()))?;
+        let device: DeviceRef<D> = device.into();
+        let scope = Scope::dir(device, &name, |device, dir| {
+            dir.read_callback_file(c"vms", device, &show_vms::<D>);
+            dir.read_callback_file(c"mappings", device, &show_mappings::<D>);
+            dir.read_callback_file(c"objects", device, &show_objects::<D>);
+            dir.read_callback_file(c"attrs", device, &show_attrs::<D>);
+            dir.read_callback_file(c"page_tables", device, &show_page_tables::<D>);
+        });
+        Ok(Self(KBox::pin_init(scope, GFP_KERNEL)?))
+    }
+
+    /// The device.
+    pub fn device(&self) -> &drm::Device<D> {
+        &self.0
+    }
+}
+
+type Formatter<'a, 'b> = &'a mut fmt::Formatter<'b>;
+
+/// Calls a function for each VM, with its number.
+fn each<D: Driver>(
+    device: &DeviceRef<D>,
+    mut show: impl FnMut(u64, &Vm<D>) -> fmt::Result,
+) -> fmt::Result {
+    for (number, vm) in device.vms().lock().iter() {
+        show(*number, vm)?;
+    }
+    Ok(())
+}
+
+fn show_vms<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    writeln!(f, "vm mappings bytes attrs bytes bind-queues pending")?;
+    each(device, |number, vm| {
+        let space = vm.space.lock();
+        writeln!(
+            f,
+            "{} {} {} {} {} {} {}",
+            number,
+            space.mappings.len(),
+            space.mappings.bytes(),
+            space.attrs.len(),
+            space.attrs.bytes(),
+            space.queues.len() + 1,
+            space
+                .pending
+                .iter()
+                .filter(|(_, fence)| !fence.is_signaled())
+                .count(),
+        )
+    })
+}
+
+fn show_mappings<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    writeln!(f, "vm start end kind offset access attrs")?;
+    each(device, |number, vm| {
+        let space = vm.space.lock();
+        for entry in space.mappings.iter() {
+            let backing = entry.value;
+            writeln!(
+                f,
+                "{} {:#x} {:#x} {} {:#x} r{}{} {:#x}",
+                number,
+                entry.range.start(),
+                entry.range.end(),
+                if backing.object.is_some() {
+                    "bo"
+                } else {
+                    "sparse"
+                },
+                backing.offset,
+                if backing.access.write { "w" } else { "-" },
+                if backing.access.exec { "x" } else { "-" },
+                backing.attrs.to_uapi(),
+            )?;
+        }
+        Ok(())
+    })
+}
+
+fn show_objects<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    writeln!(f, "vm start end size placement extents")?;
+    each(device, |number, vm| {
+        let space = vm.space.lock();
+        for entry in space.mappings.iter() {
+            let Some(object) = &entry.value.object else {
+                continue;
+            };
+            writeln!(
+                f,
+                "{} {:#x} {:#x} {:#x} {:?} {}",
+                number,
+                entry.range.start(),
+                entry.range.end(),
+                kernel::drm::gem::BaseObject::size(&**object),
+                object.placement(),
+                object.object().extents().len(),
+            )?;
+        }
+        Ok(())
+    })
+}
+
+fn show_attrs<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    writeln!(f, "vm start end attribute=value...")?;
+    each(device, |number, vm| {
+        let space = vm.space.lock();
+        let mut rest = Some(Vm::<D>::range());
+        while let Some(range) = rest {
+            let (set, part) = space.attrs.get(range);
+            if set != AttrSet::DEFAULT {
+                write!(f, "{} {:#x} {:#x}", number, part.start(), part.end())?;
+                for kind in AttrKind::ALL {
+                    if set.get(kind) != 0 {
+                        write!(f, " {:?}={:#x}", kind, set.get(kind))?;
+                    }
+                }
+                writeln!(f)?;
+            }
+            rest = VaRange::from_bounds(part.end(), range.end());
+        }
+        Ok(())
+    })
+}
+
+fn show_page_tables<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    writeln!(f, "vm tables bytes planned")?;
+    each(device, |number, vm| {
+        let tables = vm.tables.lock();
+        let stats = tables.page_table.stats();
+        writeln!(
+            f,
+            "{} {} {} {}",
+            number, stats.tables, stats.bytes, tables.planned
+        )
+    })
+}
