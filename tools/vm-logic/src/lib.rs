@@ -12,17 +12,29 @@ extern crate self as kernel;
 pub mod prelude;
 
 #[path = "../../../drivers/gpu/drm/gmem_vm/attrs.rs"]
+#[rustfmt::skip] // the kernel formats its own
 pub mod attrs;
 #[path = "../../../drivers/gpu/drm/gmem_vm/mapping.rs"]
+#[rustfmt::skip] // the kernel formats its own
 pub mod mapping;
 #[path = "../../../drivers/gpu/drm/gmem_vm/range.rs"]
+#[rustfmt::skip] // the kernel formats its own
 pub mod range;
 #[path = "../../../drivers/gpu/drm/gmem_vm/range_map.rs"]
+#[rustfmt::skip] // the kernel formats its own
 pub mod range_map;
 #[path = "../../../drivers/gpu/drm/gmem_vm/range_set.rs"]
+#[rustfmt::skip] // the kernel formats its own
 pub mod range_set;
 #[path = "../../../drivers/gpu/drm/gmem_vm/sort.rs"]
+#[rustfmt::skip] // the kernel formats its own
 pub mod sort;
+
+/// What the files use of the kernel's pages.
+pub mod page {
+    /// Bytes of a page.
+    pub const PAGE_SIZE: usize = 4096;
+}
 
 /// What the files use of the driver surface.
 pub mod driver {

@@ -130,7 +130,7 @@ impl<D: Driver> BindQueue<D> {
 
     /// Allocates room for a batch.
     pub(crate) fn reserve(&self) -> Result<Node<D>> {
-        Ok(RBTreeNodeReservation::new(GFP_KERNEL)?)
+        RBTreeNodeReservation::new(GFP_KERNEL)
     }
 
     /// Allocates what wakes the queue when a fence signals.

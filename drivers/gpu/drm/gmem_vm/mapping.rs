@@ -21,6 +21,7 @@ use crate::{
     }, //
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     warn_on, //
 };
@@ -79,7 +80,8 @@ pub struct Mapping<O, A> {
 pub struct Removed<O> {
     /// A small batch allocates nothing.
     first: [Option<O>; 4],
-    others: KVVec<O>,
+    /// None if no more fit there: also an empty vector takes some work to drop.
+    others: Option<KVVec<O>>,
     len: usize,
 }
 
@@ -87,7 +89,7 @@ impl<O> Default for Removed<O> {
     fn default() -> Self {
         Self {
             first: [const { None }; 4],
-            others: KVVec::new(),
+            others: None,
             len: 0,
         }
     }
@@ -95,11 +97,14 @@ impl<O> Default for Removed<O> {
 
 impl<O> Removed<O> {
     /// Makes room for so many. `ENOMEM`.
+    #[inline]
     fn reserve(&mut self, objects: usize) -> Result {
         let others = objects.saturating_sub(self.first.len());
-        if others > self.others.capacity() {
-            self.others
-                .reserve(others - self.others.len(), GFP_KERNEL)?;
+        if others > 0 {
+            let room = self.others.get_or_insert(KVVec::new());
+            if others > room.capacity() {
+                room.reserve(others - room.len(), GFP_KERNEL)?;
+            }
         }
         Ok(())
     }
@@ -112,9 +117,13 @@ impl<O> Removed<O> {
         }
         // Cannot fail: `reserve` counted every mapping that can be removed. Should the count ever
         // be wrong, the object is leaked rather than freed under a stale translation.
-        if let Err(e) = self.others.push_within_capacity(object) {
+        let left = match &mut self.others {
+            Some(others) => others.push_within_capacity(object).err().map(|e| e.0),
+            None => Some(object),
+        };
+        if let Some(object) = left {
             warn_on!(true);
-            core::mem::forget(e.0);
+            core::mem::forget(object);
         }
     }
 
@@ -187,14 +196,28 @@ impl<O: ObjectRef, A: Copy + PartialEq> MappingTree<O, A> {
 
     /// Counts what a later [`insert`](Self::insert) or [`remove`](Self::remove) of a range can need,
     /// behind the changes counted before.
+    #[inline]
     pub fn count(&self, needs: &mut Needs, range: VaRange) {
         // Each mapping that was there is removed once, or cut by some changes and then removed; and an
         // earlier change can have added two that this one removes or cuts.
         needs.changes += 1;
+        // No mapping is smaller than a page: of a few pages the most is known without a look, and is
+        // nothing that would have to be allocated.
+        let pages = (range.size() as usize).div_ceil(PAGE_SIZE);
+        needs.removals += if pages <= 4 {
+            pages
+        } else {
+            self.count_overlaps(needs, range)
+        };
+        if needs.changes > 1 {
+            needs.removals += 4;
+        }
+    }
+
+    fn count_overlaps(&self, needs: &Needs, range: VaRange) -> usize {
         let most = self.len() + 4 * needs.changes;
         let left = most.saturating_sub(needs.removals);
-        needs.removals += self.map.overlaps(range).take(left).count();
-        needs.removals += 4 * usize::from(needs.changes > 1);
+        self.map.overlaps(range).take(left).count()
     }
 
     /// Sets aside what was counted. `ENOMEM`: nothing has changed.

@@ -21,6 +21,7 @@ impl VaRange {
     /// # Errors
     ///
     /// `EINVAL` if `size` is zero, `ERANGE` if the end overflows.
+    #[inline]
     pub fn new(start: u64, size: u64) -> Result<Self> {
         if size == 0 {
             return Err(EINVAL);

@@ -18,19 +18,25 @@
 //! million ranges. Here an entry is 40 bytes in a node of twelve, a million make five levels, and
 //! most changes touch one node and allocate nothing (Documentation/gpu/gmem_vm/decisions.rst).
 
-use crate::range::VaRange;
-use kernel::{
-    prelude::*,
-    warn_on, //
-};
+#[path = "range_map/node.rs"]
+mod node;
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+#[path = "range_map/tests.rs"]
+mod tests;
 
-/// Entries of a leaf: with values of 24 bytes it fills 512 bytes.
-const LEAF: usize = 12;
-/// Children of an inner node, of the same size.
-const INNER: usize = 31;
-/// A node with less than this is merged with a neighbour if there is room.
-const LEAF_LOW: usize = LEAF / 3;
-const INNER_LOW: usize = INNER / 3;
+use self::node::{
+    Inner,
+    Leaf,
+    Node,
+    Slot,
+    Spares,
+    INNER,
+    LEAF,
+    LEAF_LOW, //
+};
+use crate::range::VaRange;
+use kernel::prelude::*;
+
 /// Nodes kept for later changes beyond what one small change can need.
 const KEEP: usize = 4;
 
@@ -51,227 +57,6 @@ pub struct Entry<'a, V> {
     pub range: VaRange,
     /// What they are set to.
     pub value: &'a V,
-}
-
-struct Slot<V> {
-    end: u64,
-    value: V,
-}
-
-/// # Invariants
-///
-/// The first `len` slots are taken and all others are empty; `starts` of the taken ones grow, and
-/// each slot ends where the next one starts or before.
-struct Leaf<V> {
-    len: usize,
-    starts: [u64; LEAF],
-    slots: [Option<Slot<V>>; LEAF],
-}
-
-impl<V> Leaf<V> {
-    const fn new() -> Self {
-        Self {
-            len: 0,
-            starts: [0; LEAF],
-            slots: [const { None }; LEAF],
-        }
-    }
-
-    /// Index of the first entry that starts behind an address.
-    fn behind(&self, address: u64) -> usize {
-        self.starts[..self.len].partition_point(|&start| start <= address)
-    }
-
-    fn insert(&mut self, at: usize, start: u64, slot: Slot<V>) {
-        self.starts.copy_within(at..self.len, at + 1);
-        self.starts[at] = start;
-        self.slots[at..=self.len].rotate_right(1);
-        self.slots[at] = Some(slot);
-        self.len += 1;
-    }
-
-    fn remove(&mut self, at: usize) -> Option<V> {
-        let slot = self.slots[at].take();
-        self.starts.copy_within(at + 1..self.len, at);
-        self.slots[at..self.len].rotate_left(1);
-        self.len -= 1;
-        slot.map(|slot| slot.value)
-    }
-
-    /// Moves all entries from `at` on to the end of another leaf.
-    fn move_to(&mut self, at: usize, other: &mut Self) {
-        for i in at..self.len {
-            other.starts[other.len] = self.starts[i];
-            other.slots[other.len] = self.slots[i].take();
-            other.len += 1;
-        }
-        self.len = at;
-    }
-
-    fn entry(&self, at: usize) -> Option<Entry<'_, V>> {
-        let slot = self.slots.get(at)?.as_ref()?;
-        Some(Entry {
-            range: VaRange::from_bounds(self.starts[at], slot.end)?,
-            value: &slot.value,
-        })
-    }
-}
-
-/// # Invariants
-///
-/// The first `len` children are there and not empty, all others are not. All entries below child i
-/// lie in `bounds[i]..bounds[i + 1]`; `bounds[0]` does not count, and the last child's entries end
-/// where the node's do.
-struct Inner<V> {
-    len: usize,
-    bounds: [u64; INNER],
-    children: [Option<KBox<Node<V>>>; INNER],
-}
-
-impl<V> Inner<V> {
-    const fn new() -> Self {
-        Self {
-            len: 0,
-            bounds: [0; INNER],
-            children: [const { None }; INNER],
-        }
-    }
-
-    /// Index of the child that has an address.
-    fn child(&self, address: u64) -> usize {
-        self.bounds[1..self.len].partition_point(|&bound| bound <= address)
-    }
-
-    /// Where the entries of a child end at the latest, if those of the node do so at `limit`.
-    fn limit(&self, child: usize, limit: u64) -> u64 {
-        if child + 1 < self.len {
-            self.bounds[child + 1]
-        } else {
-            limit
-        }
-    }
-
-    fn insert(&mut self, at: usize, bound: u64, child: KBox<Node<V>>) {
-        self.bounds.copy_within(at..self.len, at + 1);
-        self.bounds[at] = bound;
-        self.children[at..=self.len].rotate_right(1);
-        self.children[at] = Some(child);
-        self.len += 1;
-    }
-
-    fn remove(&mut self, at: usize) -> Option<KBox<Node<V>>> {
-        let child = self.children[at].take();
-        self.bounds.copy_within(at + 1..self.len, at);
-        self.children[at..self.len].rotate_left(1);
-        self.len -= 1;
-        child
-    }
-
-    fn move_to(&mut self, at: usize, other: &mut Self) {
-        for i in at..self.len {
-            other.bounds[other.len] = self.bounds[i];
-            other.children[other.len] = self.children[i].take();
-            other.len += 1;
-        }
-        self.len = at;
-    }
-}
-
-enum Node<V> {
-    Leaf(Leaf<V>),
-    Inner(Inner<V>),
-}
-
-impl<V> Node<V> {
-    fn is_low(&self) -> bool {
-        match self {
-            Node::Leaf(leaf) => leaf.len < LEAF_LOW,
-            Node::Inner(inner) => inner.len < INNER_LOW,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Node::Leaf(leaf) => leaf.len == 0,
-            Node::Inner(inner) => inner.len == 0,
-        }
-    }
-
-    /// Takes in all that `next`, the neighbour behind this node, has, unless there is no room.
-    /// `bound` is where its entries begin at the earliest.
-    fn absorb(&mut self, next: &mut Self, bound: u64) -> bool {
-        match (self, next) {
-            (Node::Leaf(a), Node::Leaf(b)) if a.len + b.len <= LEAF => b.move_to(0, a),
-            (Node::Inner(a), Node::Inner(b)) if a.len + b.len <= INNER => {
-                b.bounds[0] = bound;
-                b.move_to(0, a);
-            }
-            _ => return false,
-        }
-        true
-    }
-}
-
-/// Nodes set aside. They are chained by their first children.
-struct Spares<V> {
-    first: Option<KBox<Node<V>>>,
-    len: usize,
-}
-
-impl<V> Spares<V> {
-    const fn new() -> Self {
-        Self {
-            first: None,
-            len: 0,
-        }
-    }
-
-    fn put(&mut self, mut node: KBox<Node<V>>) {
-        let mut inner = Inner::new();
-        inner.children[0] = self.first.take();
-        *node = Node::Inner(inner);
-        self.first = Some(node);
-        self.len += 1;
-    }
-
-    fn take(&mut self) -> Option<KBox<Node<V>>> {
-        let mut node = match self.first.take() {
-            Some(node) => node,
-            None => {
-                // Not reached, as long as `reserve` counts right.
-                warn_on!(true);
-                KBox::new(Node::Leaf(Leaf::new()), GFP_ATOMIC).ok()?
-            }
-        };
-        if let Node::Inner(inner) = &mut *node {
-            self.first = inner.children[0].take();
-            self.len = self.len.saturating_sub(1);
-        }
-        Some(node)
-    }
-
-    fn leaf(&mut self) -> Option<KBox<Node<V>>> {
-        let mut node = self.take()?;
-        *node = Node::Leaf(Leaf::new());
-        Some(node)
-    }
-
-    fn inner(&mut self) -> Option<KBox<Node<V>>> {
-        let mut node = self.take()?;
-        *node = Node::Inner(Inner::new());
-        Some(node)
-    }
-}
-
-impl<V> Drop for Spares<V> {
-    fn drop(&mut self) {
-        // One by one: a chain dropped as a whole would recurse.
-        while let Some(mut node) = self.first.take() {
-            if let Node::Inner(inner) = &mut *node {
-                self.first = inner.children[0].take();
-            }
-        }
-    }
 }
 
 /// A node that a change added behind another one: where its entries begin, and itself.
@@ -318,12 +103,25 @@ impl<V> RangeMap<V> {
         (self.nodes + self.spares.len) * size_of::<Node<V>>()
     }
 
+    /// The leaf that has an address.
+    fn find(&self, address: u64) -> Option<&Leaf<V>> {
+        let mut node = self.root.as_ref()?;
+        loop {
+            match &**node {
+                Node::Inner(inner) => node = inner.children[inner.child(address)].as_ref()?,
+                Node::Leaf(leaf) => return Some(leaf),
+                Node::Spare(_) => return None,
+            }
+        }
+    }
+
     /// The leaf that has an address, and where its entries end at the latest.
     fn leaf(&self, address: u64) -> Option<(&Leaf<V>, u64)> {
         let mut node = self.root.as_ref()?;
         let mut limit = u64::MAX;
         loop {
             match &**node {
+                Node::Spare(_) => return None,
                 Node::Leaf(leaf) => return Some((leaf, limit)),
                 Node::Inner(inner) => {
                     let i = inner.child(address);
@@ -340,6 +138,7 @@ impl<V> RangeMap<V> {
         let (mut floor, mut limit) = (0, u64::MAX);
         loop {
             match &mut **node {
+                Node::Spare(_) => return None,
                 Node::Leaf(leaf) => return Some((leaf, floor, limit)),
                 Node::Inner(inner) => {
                     let i = inner.child(address);
@@ -355,14 +154,14 @@ impl<V> RangeMap<V> {
 
     /// The entry that has an address.
     pub fn get(&self, address: u64) -> Option<Entry<'_, V>> {
-        let (leaf, _) = self.leaf(address)?;
+        let leaf = self.find(address)?;
         let at = leaf.behind(address).checked_sub(1)?;
         leaf.entry(at).filter(|entry| entry.range.end() > address)
     }
 
     /// The first entry that has an address in common with a range.
     pub fn first_overlap(&self, range: &VaRange) -> Option<Entry<'_, V>> {
-        let (leaf, limit) = self.leaf(range.start())?;
+        let leaf = self.find(range.start())?;
         let behind = leaf.behind(range.start());
         if let Some(at) = behind.checked_sub(1) {
             if let Some(entry) = leaf.entry(at).filter(|e| e.range.end() > range.start()) {
@@ -371,13 +170,22 @@ impl<V> RangeMap<V> {
         }
         let next = if behind < leaf.len {
             leaf.entry(behind)
-        } else if limit < range.end() {
-            // No leaf is empty, so it is the first one of the next.
-            self.leaf(limit)?.0.entry(0)
         } else {
-            None
+            self.first_behind_leaf(range)
         };
         next.filter(|entry| entry.range.start() < range.end())
+    }
+
+    /// The first entry behind the leaf that has the start of a range, if that is not behind the range.
+    #[cold]
+    fn first_behind_leaf(&self, range: &VaRange) -> Option<Entry<'_, V>> {
+        let (_, limit) = self.leaf(range.start())?;
+        if limit < range.end() {
+            // No leaf is empty, so it is the first one of the next.
+            self.find(limit)?.entry(0)
+        } else {
+            None
+        }
     }
 
     /// All entries that have an address in common with a range, in order.
@@ -399,7 +207,16 @@ impl<V> RangeMap<V> {
 
     /// Sets aside what `changes` calls of [`set`](Self::set) or [`clear`](Self::clear) can need,
     /// whatever is there by then. `ENOMEM`; nothing is lost by reserving in vain.
+    #[inline]
     pub fn reserve(&mut self, changes: usize) -> Result {
+        // More than that is never needed.
+        if self.spares.len >= 2 * changes * (self.height + 2) {
+            return Ok(());
+        }
+        self.reserve_slowly(changes)
+    }
+
+    fn reserve_slowly(&mut self, changes: usize) -> Result {
         // A change adds two entries at most: its own, and the rest of one that it cut in two.
         let entries = 2 * changes;
         // Each entry can split one leaf. It can also split one inner node of each level; but in the
@@ -407,13 +224,13 @@ impl<V> RangeMap<V> {
         let inners = (entries * (self.height + 1))
             .min(self.inners + entries / (INNER / 4) + self.height + 2);
         while self.spares.len < entries + inners {
-            self.spares
-                .put(KBox::new(Node::Leaf(Leaf::new()), GFP_KERNEL)?);
+            self.spares.put(KBox::new(Node::Spare(None), GFP_KERNEL)?);
         }
         Ok(())
     }
 
     /// Gives back most of what was reserved and not needed.
+    #[inline]
     pub fn trim(&mut self) {
         while self.spares.len > KEEP + 2 * (self.height + 2) {
             drop(self.spares.take());
@@ -428,6 +245,7 @@ impl<V> RangeMap<V> {
         added: &mut Added<'_, V>,
     ) -> Sibling<V> {
         match node {
+            Node::Spare(_) => None,
             Node::Leaf(leaf) => Self::insert_in_leaf(leaf, start, slot, added),
             Node::Inner(inner) => {
                 let i = inner.child(start);
@@ -450,7 +268,7 @@ impl<V> RangeMap<V> {
                 let half = if i + 1 == INNER { INNER - 1 } else { INNER / 2 };
                 inner.move_to(half, upper);
                 let middle = upper.bounds[0];
-                if i + 1 <= half {
+                if i < half {
                     inner.insert(i + 1, bound, sibling);
                 } else {
                     upper.insert(i + 1 - half, bound, sibling);
@@ -539,6 +357,7 @@ impl<V> RangeMap<V> {
                 return leaf.remove(at);
             }
             Node::Inner(inner) => inner,
+            Node::Spare(_) => return None,
         };
         let i = inner.child(address);
         let child = inner.children[i].as_mut()?;
@@ -629,6 +448,7 @@ impl<V> Freed<'_, V> {
         match &*node {
             Node::Leaf(_) => self.leaves += 1,
             Node::Inner(_) => self.inners += 1,
+            Node::Spare(_) => (),
         }
         self.spares.put(node);
     }
@@ -652,18 +472,18 @@ impl<V: Value> RangeMap<V> {
                 return;
             };
             let mut i = leaf.behind(at);
-            if i > 0 && leaf.slots[i - 1].as_ref().is_some_and(|s| s.end > at) {
+            if i > 0 && leaf.slot(i - 1).is_some_and(|s| s.end > at) {
                 i -= 1;
             } else if i == leaf.len {
                 // The next leaf, if that is not behind the range.
                 at = limit;
                 continue;
             }
-            let first = leaf.starts[i];
+            let (first, len) = (leaf.starts[i], leaf.len);
             if first >= end {
                 return;
             }
-            let Some(slot) = &mut leaf.slots[i] else {
+            let Some(slot) = leaf.slot_mut(i) else {
                 return;
             };
             let last = slot.end;
@@ -674,25 +494,36 @@ impl<V: Value> RangeMap<V> {
                     removed(slot.value.clone());
                     if outside {
                         let value = slot.value.advance(end - first);
-                        if let Some(tail) = VaRange::from_bounds(end, last) {
+                        if len < LEAF {
+                            leaf.insert(i + 1, end, Slot { end: last, value });
+                            self.len += 1;
+                        } else if let Some(tail) = VaRange::from_bounds(end, last) {
                             self.insert(tail, value);
                         }
                     }
                 }
                 (false, true) => {
-                    leaf.starts[i] = end;
                     let rest = slot.value.advance(end - first);
                     removed(core::mem::replace(&mut slot.value, rest));
+                    leaf.starts[i] = end;
+                }
+                // Whether to merge is asked once as a leaf gets low, and it is removed once empty.
+                (false, false) if len > 1 && len != LEAF_LOW => {
+                    // All that can go at once.
+                    while leaf.len > 1 && leaf.len != LEAF_LOW && i < leaf.len {
+                        match leaf.slot(i) {
+                            Some(slot) if slot.end <= end => at = slot.end,
+                            _ => break,
+                        }
+                        if let Some(value) = leaf.remove(i) {
+                            removed(value);
+                        }
+                    }
+                    let gone = len - leaf.len;
+                    self.len -= gone;
                 }
                 (false, false) => {
-                    let value = if leaf.len > LEAF_LOW {
-                        let value = leaf.remove(i);
-                        self.len -= 1;
-                        value
-                    } else {
-                        self.remove_slowly(first)
-                    };
-                    if let Some(value) = value {
+                    if let Some(value) = self.remove_slowly(first) {
                         removed(value);
                     }
                 }
@@ -701,9 +532,124 @@ impl<V: Value> RangeMap<V> {
     }
 
     /// Sets a range to a value, replacing what was there as [`clear`](Self::clear) does.
-    pub fn set(&mut self, range: VaRange, value: V, removed: impl FnMut(V)) {
-        self.clear(range, removed);
-        self.join(range, value);
+    pub fn set(&mut self, range: VaRange, value: V, mut removed: impl FnMut(V)) {
+        if let Some(value) = self.set_in_leaf(range, value, &mut removed) {
+            self.clear(range, removed);
+            self.join(range, value);
+        }
+    }
+
+    /// [`set`](Self::set) where one leaf is all that it takes, with one descent: nothing or one entry
+    /// is there, and no neighbour is continued. Else gives the value back and has changed nothing.
+    #[inline(always)]
+    fn set_in_leaf(&mut self, range: VaRange, value: V, removed: &mut impl FnMut(V)) -> Option<V> {
+        let (start, end) = (range.start(), range.end());
+        let Some((leaf, floor, limit)) = self.leaf_mut(start) else {
+            return Some(value);
+        };
+        // A neighbour in another leaf could be continued.
+        if end >= limit || start == floor && floor > 0 {
+            return Some(value);
+        }
+        let behind = leaf.behind(start);
+        let mut at = behind;
+        // The last that begins before the range: it has its start, ends there, or before.
+        let mut before = behind.checked_sub(1);
+        if let Some(last) = before {
+            if leaf.starts[last] == start {
+                at = last;
+                before = last.checked_sub(1);
+            }
+        }
+        if let Some(last) = before {
+            let first = leaf.starts[last];
+            let Some(slot) = leaf.slot(last) else {
+                return Some(value);
+            };
+            if slot.end > start {
+                at = last;
+            }
+            if slot.end >= start && slot.value.continues(start - first, &value) {
+                return Some(value);
+            }
+        }
+        let free = LEAF - leaf.len;
+        let Some(entry) = leaf.entry(at) else {
+            // Behind all entries of the leaf.
+            if free == 0 {
+                return Some(value);
+            }
+            leaf.insert(at, start, Slot { end, value });
+            self.len += 1;
+            return None;
+        };
+        let (first, last) = (entry.range.start(), entry.range.end());
+        // What begins where it ends, or is cut there.
+        if first >= end {
+            if free == 0 || first == end && value.continues(range.size(), entry.value) {
+                return Some(value);
+            }
+            leaf.insert(at, start, Slot { end, value });
+            self.len += 1;
+            return None;
+        }
+        if last > end {
+            let tail = entry.value.advance(end - first);
+            if free < 2 || value.continues(range.size(), &tail) {
+                return Some(value);
+            }
+            let Some(slot) = leaf.slot_mut(at) else {
+                return Some(value);
+            };
+            if first < start {
+                slot.end = start;
+                removed(slot.value.clone());
+                leaf.insert(at + 1, start, Slot { end, value });
+                leaf.insert(
+                    at + 2,
+                    end,
+                    Slot {
+                        end: last,
+                        value: tail,
+                    },
+                );
+                self.len += 2;
+            } else {
+                removed(core::mem::replace(&mut slot.value, tail));
+                leaf.starts[at] = end;
+                leaf.insert(at, start, Slot { end, value });
+                self.len += 1;
+            }
+            return None;
+        }
+        let follows = leaf.entry(at + 1);
+        if follows.is_some_and(|e| {
+            e.range.start() < end
+                || e.range.start() == end && value.continues(range.size(), e.value)
+        }) {
+            return Some(value);
+        }
+        if first < start {
+            if free == 0 {
+                return Some(value);
+            }
+            let Some(slot) = leaf.slot_mut(at) else {
+                return Some(value);
+            };
+            slot.end = start;
+            removed(slot.value.clone());
+            leaf.insert(at + 1, start, Slot { end, value });
+            self.len += 1;
+        } else {
+            // The same range, or one inside that began behind it.
+            leaf.starts[at] = start;
+            let Some(slot) = leaf.slot_mut(at) else {
+                return Some(value);
+            };
+            slot.end = end;
+            removed(core::mem::replace(&mut slot.value, value));
+        }
+        None
     }
 
     /// Inserts an entry that nothing overlaps and that continues nothing.
@@ -754,14 +700,14 @@ impl<V: Value> RangeMap<V> {
                     return self.insert_slowly(range, value);
                 }
                 (true, false) if range.end() <= limit => {
-                    if let Some(slot) = &mut leaf.slots[at - 1] {
+                    if let Some(slot) = leaf.slot_mut(at - 1) {
                         slot.end = range.end();
                     }
                     return;
                 }
                 (false, true) => {
                     leaf.starts[at] = range.start();
-                    if let Some(slot) = &mut leaf.slots[at] {
+                    if let Some(slot) = leaf.slot_mut(at) {
                         slot.value = value;
                     }
                     return;
@@ -790,219 +736,5 @@ impl<V: Value> RangeMap<V> {
             range = range.hull(&before);
         }
         self.insert(range, value);
-    }
-}
-
-#[kunit_tests(gmem_vm_range_map)]
-mod tests {
-    use super::*;
-
-    /// A value with a name, that counts on.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    struct Count(u8, u64);
-
-    impl Value for Count {
-        fn advance(&self, bytes: u64) -> Self {
-            Self(self.0, self.1 + bytes)
-        }
-
-        fn continues(&self, bytes: u64, next: &Self) -> bool {
-            self.advance(bytes) == *next
-        }
-    }
-
-    /// What each of the first addresses has.
-    struct Model(KVVec<Option<Count>>);
-
-    impl Model {
-        fn new(addresses: usize) -> Result<Self> {
-            Ok(Self(KVVec::from_elem(None, addresses, GFP_KERNEL)?))
-        }
-
-        fn set(&mut self, range: VaRange, value: Option<Count>) {
-            for at in range.start()..range.end() {
-                self.0[at as usize] = value.map(|v| v.advance(at - range.start()));
-            }
-        }
-
-        /// The map must have what the model has, in as few entries as that takes.
-        fn check(&self, map: &RangeMap<Count>) {
-            let mut at = 0;
-            let mut entries = 0;
-            let mut last: Option<Count> = None;
-            for entry in map.iter() {
-                let range = entry.range;
-                assert!(range.start() >= at && range.end() <= self.0.len() as u64);
-                assert!(
-                    self.0[at as usize..range.start() as usize]
-                        .iter()
-                        .all(|v| v.is_none())
-                );
-                if range.start() > at {
-                    last = None;
-                }
-                assert!(last.is_none_or(|l| l != *entry.value));
-                for (i, value) in self.0[range.start() as usize..range.end() as usize]
-                    .iter()
-                    .enumerate()
-                {
-                    assert_eq!(*value, Some(entry.value.advance(i as u64)));
-                }
-                at = range.end();
-                last = Some(entry.value.advance(range.size()));
-                entries += 1;
-            }
-            assert!(self.0[at as usize..].iter().all(|v| v.is_none()));
-            assert_eq!(map.len(), entries);
-        }
-    }
-
-    /// What the tree says of itself is so: counts, bounds and that no node is empty.
-    fn check_shape(map: &RangeMap<Count>) {
-        fn walk(node: &Node<Count>, floor: u64, limit: u64, level: usize, n: &mut [usize; 3]) {
-            match node {
-                Node::Leaf(leaf) => {
-                    assert_eq!(level, 0);
-                    assert!(leaf.len > 0);
-                    assert!(leaf.slots[leaf.len..].iter().all(|s| s.is_none()));
-                    let mut at = floor;
-                    for i in 0..leaf.len {
-                        let end = leaf.slots[i].as_ref().map_or(0, |s| s.end);
-                        assert!(leaf.starts[i] >= at && end > leaf.starts[i]);
-                        at = end;
-                    }
-                    assert!(at <= limit);
-                    n[0] += leaf.len;
-                    n[1] += 1;
-                }
-                Node::Inner(inner) => {
-                    assert!(inner.len > 0 && level > 0);
-                    assert!(inner.children[inner.len..].iter().all(|c| c.is_none()));
-                    for i in 0..inner.len {
-                        let floor = if i > 0 { inner.bounds[i] } else { floor };
-                        if let Some(child) = &inner.children[i] {
-                            walk(child, floor, inner.limit(i, limit), level - 1, n);
-                        }
-                    }
-                    n[1] += 1;
-                    n[2] += 1;
-                }
-            }
-        }
-        let mut n = [0; 3];
-        if let Some(root) = &map.root {
-            walk(root, 0, u64::MAX, map.height, &mut n);
-        }
-        assert_eq!(n, [map.len, map.nodes, map.inners]);
-    }
-
-    struct Random(u64);
-
-    impl Random {
-        /// Below `n`.
-        fn next(&mut self, n: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % n as u64) as usize
-        }
-    }
-
-    /// Random changes of a map of `n` addresses, at most `longest` at a time.
-    fn random_changes(seed: u64, n: usize, steps: usize, longest: usize) -> Result {
-        let mut random = Random(seed);
-        let mut map = RangeMap::new();
-        let mut model = Model::new(n)?;
-        for step in 0..steps {
-            let start = random.next(n);
-            let size = 1 + random.next(longest.min(n - start));
-            let range = VaRange::new(start as u64, size as u64)?;
-            let value = (random.next(3) > 0).then(|| {
-                // Often what continues a neighbour.
-                Count(random.next(2) as u8, (start + random.next(2)) as u64)
-            });
-            map.reserve(1)?;
-            let mut gone = 0;
-            match value {
-                Some(value) => map.set(range, value, |_| gone += 1),
-                None => map.clear(range, |_| gone += 1),
-            }
-            model.set(range, value);
-            // Comparing all is what takes the time.
-            if n <= 64 || step % 32 == 0 {
-                model.check(&map);
-                check_shape(&map);
-            }
-            map.trim();
-        }
-        model.check(&map);
-        Ok(())
-    }
-
-    #[test]
-    fn random_changes_of_few_addresses() -> Result {
-        random_changes(0x9e37_79b9_7f4a_7c15, 64, 3000, 64)
-    }
-
-    #[test]
-    fn random_changes_of_many_addresses() -> Result {
-        random_changes(0x2545_f491_4f6c_dd1d, 2048, 20000, 3)
-    }
-
-    #[test]
-    fn reserved_nodes_are_enough() -> Result {
-        for n in [1, 10, 100, 1000] {
-            let mut map = RangeMap::new();
-            let mut random = Random(n as u64);
-            for round in 0..8 {
-                map.reserve(n)?;
-                let spare = map.spares.len;
-                for i in 0..n {
-                    // Up, down, and anywhere.
-                    let at = match round % 3 {
-                        0 => round * 10000 + 4 * i,
-                        1 => (round + 1) * 10000 - 4 * i,
-                        _ => 4 * random.next(25000),
-                    };
-                    let range = VaRange::new(at as u64, 3)?;
-                    map.set(range, Count(i as u8, random.next(1000) as u64), |_| ());
-                }
-                assert!(spare > 0);
-            }
-            check_shape(&map);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn full_and_empty_in_any_direction() -> Result {
-        for direction in 0..3 {
-            let mut map = RangeMap::new();
-            let mut random = Random(7);
-            let order = |i: u64, random: &mut Random| match direction {
-                0 => i,
-                1 => 3999 - i,
-                _ => random.next(4000) as u64,
-            };
-            for i in 0..4000 {
-                let at = order(i, &mut random) * 2;
-                map.reserve(1)?;
-                map.set(VaRange::new(at, 1)?, Count(0, 0), |_| ());
-            }
-            check_shape(&map);
-            // Sequential changes leave full nodes behind.
-            assert!(direction == 2 || map.nodes * LEAF < map.len() * 3 / 2);
-            for i in 0..4000 {
-                let at = order(i, &mut random) * 2;
-                map.reserve(1)?;
-                map.clear(VaRange::new(at, 1)?, |_| ());
-            }
-            check_shape(&map);
-            map.trim();
-            if direction < 2 {
-                assert!(map.is_empty() && map.nodes == 0 && map.bytes() < 16 << 10);
-            }
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Tests of the range map against a naive model, and of its shape.
+
+use kernel::prelude::*;
+
+#[kunit_tests(gmem_vm_range_map)]
+mod suite {
+    use super::super::{
+        node::LEAF,
+        *, //
+    };
+
+    /// A value with a name, that counts on.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    struct Count(u8, u64);
+
+    impl Value for Count {
+        fn advance(&self, bytes: u64) -> Self {
+            Self(self.0, self.1 + bytes)
+        }
+
+        fn continues(&self, bytes: u64, next: &Self) -> bool {
+            self.advance(bytes) == *next
+        }
+    }
+
+    /// What each of the first addresses has.
+    struct Model(KVVec<Option<Count>>);
+
+    impl Model {
+        fn new(addresses: usize) -> Result<Self> {
+            Ok(Self(KVVec::from_elem(None, addresses, GFP_KERNEL)?))
+        }
+
+        fn set(&mut self, range: VaRange, value: Option<Count>) {
+            for at in range.start()..range.end() {
+                self.0[at as usize] = value.map(|v| v.advance(at - range.start()));
+            }
+        }
+
+        /// The map must have what the model has, in as few entries as that takes.
+        fn check(&self, map: &RangeMap<Count>) {
+            let mut at = 0;
+            let mut entries = 0;
+            let mut last: Option<Count> = None;
+            for entry in map.iter() {
+                let range = entry.range;
+                assert!(range.start() >= at && range.end() <= self.0.len() as u64);
+                assert!(self.0[at as usize..range.start() as usize]
+                    .iter()
+                    .all(|v| v.is_none()));
+                if range.start() > at {
+                    last = None;
+                }
+                assert!(last.is_none_or(|l| l != *entry.value));
+                for (i, value) in self.0[range.start() as usize..range.end() as usize]
+                    .iter()
+                    .enumerate()
+                {
+                    assert_eq!(*value, Some(entry.value.advance(i as u64)));
+                }
+                at = range.end();
+                last = Some(entry.value.advance(range.size()));
+                entries += 1;
+            }
+            assert!(self.0[at as usize..].iter().all(|v| v.is_none()));
+            assert_eq!(map.len(), entries);
+        }
+    }
+
+    /// What the tree says of itself is so: counts, bounds and that no node is empty.
+    fn check_shape(map: &RangeMap<Count>) {
+        fn walk(node: &Node<Count>, floor: u64, limit: u64, level: usize, n: &mut [usize; 3]) {
+            match node {
+                Node::Leaf(leaf) => {
+                    assert_eq!(level, 0);
+                    assert!(leaf.len > 0);
+                    assert!((leaf.len..LEAF).all(|i| leaf.slot(i).is_none()));
+                    let mut at = floor;
+                    for i in 0..leaf.len {
+                        let end = leaf.slot(i).map_or(0, |s| s.end);
+                        assert!(leaf.starts[i] >= at && end > leaf.starts[i]);
+                        at = end;
+                    }
+                    assert!(at <= limit);
+                    n[0] += leaf.len;
+                    n[1] += 1;
+                }
+                Node::Spare(_) => panic!(),
+                Node::Inner(inner) => {
+                    assert!(inner.len > 0 && level > 0);
+                    assert!(inner.children[inner.len..].iter().all(|c| c.is_none()));
+                    for i in 0..inner.len {
+                        let floor = if i > 0 { inner.bounds[i] } else { floor };
+                        if let Some(child) = &inner.children[i] {
+                            walk(child, floor, inner.limit(i, limit), level - 1, n);
+                        }
+                    }
+                    n[1] += 1;
+                    n[2] += 1;
+                }
+            }
+        }
+        let mut n = [0; 3];
+        if let Some(root) = &map.root {
+            walk(root, 0, u64::MAX, map.height, &mut n);
+        }
+        assert_eq!(n, [map.len, map.nodes, map.inners]);
+    }
+
+    struct Random(u64);
+
+    impl Random {
+        /// Below `n`.
+        fn next(&mut self, n: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % n as u64) as usize
+        }
+    }
+
+    /// Random changes of a map of `n` addresses, at most `longest` at a time.
+    fn random_changes(seed: u64, n: usize, steps: usize, longest: usize) -> Result {
+        let mut random = Random(seed);
+        let mut map = RangeMap::new();
+        let mut model = Model::new(n)?;
+        for step in 0..steps {
+            let start = random.next(n);
+            let size = 1 + random.next(longest.min(n - start));
+            let range = VaRange::new(start as u64, size as u64)?;
+            let value = (random.next(3) > 0).then(|| {
+                // Often what continues a neighbour.
+                Count(random.next(2) as u8, (start + random.next(2)) as u64)
+            });
+            map.reserve(1)?;
+            let mut gone = 0;
+            match value {
+                Some(value) => map.set(range, value, |_| gone += 1),
+                None => map.clear(range, |_| gone += 1),
+            }
+            model.set(range, value);
+            // Comparing all is what takes the time.
+            if n <= 64 || step % 32 == 0 {
+                model.check(&map);
+                check_shape(&map);
+            }
+            map.trim();
+        }
+        model.check(&map);
+        Ok(())
+    }
+
+    #[test]
+    fn random_changes_of_few_addresses() -> Result {
+        random_changes(0x9e37_79b9_7f4a_7c15, 64, 3000, 64)
+    }
+
+    #[test]
+    fn random_changes_of_many_addresses() -> Result {
+        random_changes(0x2545_f491_4f6c_dd1d, 2048, 20000, 3)
+    }
+
+    #[test]
+    fn reserved_nodes_are_enough() -> Result {
+        for n in [1, 10, 100, 1000] {
+            let mut map = RangeMap::new();
+            let mut random = Random(n as u64);
+            for round in 0..8 {
+                map.reserve(n)?;
+                let spare = map.spares.len;
+                for i in 0..n {
+                    // Up, down, and anywhere.
+                    let at = match round % 3 {
+                        0 => round * 10000 + 4 * i,
+                        1 => (round + 1) * 10000 - 4 * i,
+                        _ => 4 * random.next(25000),
+                    };
+                    let range = VaRange::new(at as u64, 3)?;
+                    map.set(range, Count(i as u8, random.next(1000) as u64), |_| ());
+                }
+                assert!(spare > 0);
+            }
+            check_shape(&map);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn full_and_empty_in_any_direction() -> Result {
+        for direction in 0..3 {
+            let mut map = RangeMap::new();
+            let mut random = Random(7);
+            let order = |i: u64, random: &mut Random| match direction {
+                0 => i,
+                1 => 3999 - i,
+                _ => random.next(4000) as u64,
+            };
+            for i in 0..4000 {
+                let at = order(i, &mut random) * 2;
+                map.reserve(1)?;
+                map.set(VaRange::new(at, 1)?, Count(0, 0), |_| ());
+            }
+            check_shape(&map);
+            // Sequential changes leave full nodes behind.
+            assert!(direction == 2 || map.nodes * LEAF < map.len() * 3 / 2);
+            for i in 0..4000 {
+                let at = order(i, &mut random) * 2;
+                map.reserve(1)?;
+                map.clear(VaRange::new(at, 1)?, |_| ());
+            }
+            check_shape(&map);
+            map.trim();
+            if direction < 2 {
+                assert!(map.is_empty() && map.nodes == 0 && map.bytes() < 16 << 10);
+            }
+        }
+        Ok(())
+    }
+}
