@@ -182,10 +182,44 @@ static void test_many(void)
 	npu_ctx_close(&ctx);
 }
 
+/* So many jobs, and no more, can wait in a queue. */
+static void test_full(void)
+{
+	enum { MOST = 1024 };
+	struct drm_gmem_sync sync;
+	struct npu_hold hold;
+	struct npu_ctx ctx;
+	struct npu_cell cell;
+	struct npu_cb cb;
+	uint64_t value;
+
+	npu_ctx_open(&ctx);
+	cell = npu_cell(&ctx, 0);
+	cb = npu_begin(&ctx);
+	npu_cmd_write(&cb, cell.va, 5);
+	npu_hold(&hold);
+	for (int i = 0; i < MOST; i++) {
+		sync = i ? npu_signal(ctx.syncobj) :
+			   npu_wait_for(npu_hold_syncobj(&hold, ctx.fd));
+		igt_assert_eq(npu_submit_raw(ctx.fd, ctx.queue, ctx.vm, cb.va, npu_cb_size(&cb),
+					     &sync, !i || i == MOST - 1), 0);
+	}
+	igt_assert_eq(npu_submit_raw(ctx.fd, ctx.queue, ctx.vm, cb.va, npu_cb_size(&cb), NULL, 0),
+		      -EBUSY);
+	npu_assert_held(&hold);
+	npu_release(&hold);
+	igt_assert_eq(npu_syncobj_wait(ctx.fd, ctx.syncobj), 0);
+	igt_assert_eq(npu_submit_raw(ctx.fd, ctx.queue, ctx.vm, cb.va, npu_cb_size(&cb), &sync, 1), 0);
+	igt_assert_eq(npu_syncobj_wait(ctx.fd, ctx.syncobj), 0);
+	value = *cell.cpu;
+	igt_assert_eq_u64(value, 5);
+	npu_ctx_close(&ctx);
+}
+
 /* More jobs than any ring can hold. */
 static void test_deep(void)
 {
-	const unsigned int n = npu_min(npu_scale(600), 6000);
+	const unsigned int n = npu_min(npu_scale(600), 1000);
 	struct drm_gmem_sync sync;
 	struct npu_cell cell;
 	struct npu_ctx ctx;
@@ -337,6 +371,10 @@ int igt_main()
 	igt_describe("Jobs of a queue that's destroyed end with -ECANCELED");
 	igt_subtest("destroy")
 		npu_retry(try_destroy, NULL);
+
+	igt_describe("A queue takes a bounded number of jobs, and more once they end");
+	igt_subtest("full")
+		test_full();
 
 	igt_describe("Who waits for a job of a queue that's destroyed needn't wait any more");
 	igt_subtest("destroy-chain")

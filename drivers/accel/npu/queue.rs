@@ -53,6 +53,9 @@ use kernel::{
     }, //
 };
 
+/// Most jobs of a queue that have not ended: memory for them is the kernel's.
+const MAX_JOBS: u64 = 1024;
+
 /// How the last job that failed did so.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Failure {
@@ -130,7 +133,7 @@ impl Queue {
     }
 
     /// Submits a job; its fence is put where `syncs` says. `ENOENT` if the queue was closed,
-    /// `ENOMEM`.
+    /// `EBUSY` if [`MAX_JOBS`] of its jobs have not ended, `ENOMEM`.
     pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>, syncs: Syncs) -> Result {
         let reservation = FenceReservation::new(GFP_KERNEL)?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
@@ -138,6 +141,9 @@ impl Queue {
             let mut state = self.state.lock();
             if state.closed {
                 return Err(ENOENT);
+            }
+            if state.submitted - state.completed >= MAX_JOBS {
+                return Err(EBUSY);
             }
             // Under the lock: fences are in the order of jobs.
             let pending = reservation.publish(&self.timeline);
@@ -280,5 +286,8 @@ impl WorkItem<1> for Queue {
 
     fn run(this: Arc<Self>) {
         this.free_retired();
+        if this.is_drained() {
+            this.hardware.forget_drained_queues();
+        }
     }
 }

@@ -197,7 +197,7 @@ struct drm_gmem_bind_op {
  *
  * Errors: -EINVAL (also: @num_ops zero or above 4096, @num_syncs above 64, all MAP operations
  * together above 2^40 bytes), -ENOENT (VM, queue, syncobj; @queue_id is another VM's), -EFAULT,
- * -ENOMEM, -ENOSPC (device memory for page tables), -EAGAIN (4096 calls in this VM are not done),
+ * -ENOMEM, -ENOSPC (device memory for page tables), -EBUSY (4096 calls in this VM are not done),
  * those of the operations, and -EIO if the device didn't confirm the change: the VM is unusable
  * then, and the device was given up, so that all else gives -ENODEV. Without ASYNC also
  * -ECANCELED (the VM was destroyed meanwhile), and -EINTR: a signal came while the call waited for

@@ -67,7 +67,8 @@ struct drm_npu_queue_destroy {
  *
  * Errors: -EINVAL (also: @commands not a multiple of 8; @size zero, not a multiple of 8 or above
  * 1 MiB; @num_syncs above 64), -ERANGE (commands outside the address space), -ENOENT (VM, queue,
- * syncobj), -EFAULT, -ENOMEM, -EIO (the VM is unusable after a failed bind).
+ * syncobj), -EFAULT, -ENOMEM, -EBUSY (1024 jobs of this queue have not ended), -EIO (the VM is
+ * unusable after a failed bind).
  */
 struct drm_npu_submit {
 	/** @queue_id: the queue. */

@@ -357,7 +357,7 @@ impl<D: Driver> Vm<D> {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC` (device memory for page tables), `ENOENT` (VM destroyed), `EIO` (the device
-    /// did not confirm an earlier change), `EAGAIN` ([`MAX_PENDING`] are not done), `ERESTARTSYS` (a
+    /// did not confirm an earlier change), `EBUSY` ([`MAX_PENDING`] are not done), `ERESTARTSYS` (a
     /// signal came): nothing was changed. The fence's error is `EIO` if the
     /// device does not confirm this one, and the VM is unusable then; `ECANCELED` if the VM was
     /// destroyed before.
@@ -408,7 +408,7 @@ impl<D: Driver> Vm<D> {
             space.sweep();
         }
         if space.pending.len() >= MAX_PENDING {
-            return Err(EAGAIN);
+            return Err(EBUSY);
         }
         // The newest first: of each queue that is the one to wait for.
         for (ranges, fence) in space.pending.iter().rev() {
