@@ -255,7 +255,7 @@ impl<V> Node<V> {
     }
 }
 
-/// Nodes set aside. They are chained by their first children.
+/// Nodes set aside, in a chain.
 pub(super) struct Spares<V> {
     pub(super) first: Option<KBox<Node<V>>>,
     pub(super) len: usize,
