@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Everything one does with this tree, on any x86-64 Linux machine: the work is
+# Everything one does with this tree, on an x86-64 Debian machine: the work is
 # done by small scripts in tools/lab, in Debian roots of their own.
 
 LAB := tools/lab
@@ -38,7 +38,7 @@ tools: ## npu-device and npu, into build/bin
 igt: ## the IGT tests, into build/igt
 	@$(LAB)/igt
 
-kernel: ## the lab's kernels (KSRC=... for a source tree of your own)
+kernel: ## the lab's two kernels (FLAVOUR=release or debug, KSRC=... for your own source)
 	@$(LAB)/kernel $(FLAVOUR)
 
 lint: ## format, clippy, rustdoc, checkpatch, shellcheck

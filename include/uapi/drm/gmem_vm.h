@@ -22,8 +22,9 @@ extern "C" {
  * - A user pointer that can't be read or written gives -EFAULT.
  * - An id or handle that doesn't exist gives -ENOENT.
  * - After the device was removed every call gives -ENODEV.
- * - A call that fails has changed nothing. The one exception: if the argument itself can be
- *   read but not written (-EFAULT), what the call created is there, and goes with the file.
+ * - A call that fails has changed nothing. The exceptions: if the argument itself can be read but
+ *   not written (-EFAULT), what the call created is there, and goes with the file; and -EIO and
+ *   -EINTR of a bind, see struct drm_gmem_bind.
  */
 
 /**
@@ -305,8 +306,9 @@ struct drm_gmem_sync {
  * not, until they are set to something else; unmapping leaves them. Each has a default, 0. An
  * attribute that another one overrides is kept, and takes effect once that one is gone.
  *
- * Those marked (mirror) take effect for memory of the process that the VM mirrors, those
- * marked (eviction) where device memory is evicted; buffer objects stay where they were created.
+ * Those marked (mirror) are for memory of a process that a VM mirrors, those marked (eviction)
+ * for device memory that is evicted. Neither exists yet: for now attributes are only kept and
+ * read back. Buffer objects stay where they were created.
  *
  * Precedence, where several say where a page should be: PINNED, then ACCESS of IN_PLACE or NONE,
  * then READ_MOSTLY, then PREFERRED_LOCATION, then the default, which is the device that touches the
