@@ -18,8 +18,7 @@
 use crate::{
     bind_queue::{
         BindFence,
-        BindQueue,
-        Waiter, //
+        BindQueue, //
     },
     bo::BoObject,
     driver::{
@@ -141,7 +140,7 @@ pub(crate) struct BindJob<D: Driver> {
     /// All that the operations change.
     hull: VaRange,
     prepared: Option<Prepared<D>>,
-    waiters: KVec<Pin<KBox<FenceWaiter<Waiter<D>>>>>,
+    waiters: KVec<Pin<KBox<FenceWaiter<BindQueue<D>>>>>,
     /// The first waiter that has not been found signalled, and whether it was armed.
     next_waiter: usize,
     armed: bool,
@@ -156,7 +155,8 @@ pub(crate) struct BindJob<D: Driver> {
 impl<D: Driver> BindJob<D> {
     /// Lets the job wait for a fence, besides those before; of one context for the last only.
     fn wait_for(&mut self, queue: &Arc<BindQueue<D>>, fence: &ARef<Fence>) -> Result {
-        let same = |w: &Pin<KBox<FenceWaiter<Waiter<D>>>>| w.fence().context() == fence.context();
+        let same =
+            |w: &Pin<KBox<FenceWaiter<BindQueue<D>>>>| w.fence().context() == fence.context();
         match self.waiters.iter().position(same) {
             Some(at) if self.waiters[at].fence().seqno() >= fence.seqno() => (),
             Some(at) => self.waiters[at] = queue.waiter(fence.clone())?,
@@ -194,14 +194,13 @@ impl<D: Driver> BindJob<D> {
 
     /// Does the job, or not if it was cancelled, and signals its fence. In the signalling path.
     pub(crate) fn execute(&mut self, cancelled: bool) {
-        let mut prepared = self.prepared.take().unwrap_or_default();
         let mut tables = self.vm.tables.lock();
         tables.planned -= 1;
         let result = if cancelled {
             drop(tables);
-            self.prepared = Some(prepared);
             Err(ECANCELED)
         } else {
+            let mut prepared = self.prepared.take().unwrap_or_default();
             for op in &self.ops {
                 tables.apply(&mut prepared, op);
             }

@@ -58,8 +58,6 @@ impl FenceOps for BindFence {
     const TIMELINE_NAME: &'static CStr = c"gmem_vm-bind";
 }
 
-/// What is woken by the fences that a batch waits for.
-pub(crate) type Waiter<D> = BindQueue<D>;
 /// Room for a batch in a queue.
 pub(crate) type Node<D> = RBTreeNodeReservation<u64, KBox<BindJob<D>>>;
 
@@ -137,7 +135,7 @@ impl<D: Driver> BindQueue<D> {
     pub(crate) fn waiter(
         self: &Arc<Self>,
         fence: ARef<Fence>,
-    ) -> Result<Pin<KBox<FenceWaiter<Waiter<D>>>>> {
+    ) -> Result<Pin<KBox<FenceWaiter<BindQueue<D>>>>> {
         FenceWaiter::new(fence, self.clone(), GFP_KERNEL)
     }
 
