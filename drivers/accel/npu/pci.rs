@@ -127,6 +127,9 @@ impl pci::Driver for NpuPci {
         pdev.enable_device_mem()?;
         // SAFETY: The device is being probed, nobody else can map memory for it.
         unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<52>())? };
+        // Imported memory may be contiguous over any length.
+        // SAFETY: As above.
+        unsafe { pdev.dma_set_max_seg_size(u32::MAX) };
 
         let hardware = Hardware::new(pdev)?;
         // Not before the device was reset: whoever had it last may have given it up as it was.

@@ -28,6 +28,32 @@ extern "C" {
  */
 
 /**
+ * DOC: Memory that is shared
+ *
+ * Buffer objects are exported and imported as dma-bufs, by DRM_IOCTL_PRIME_HANDLE_TO_FD and
+ * DRM_IOCTL_PRIME_FD_TO_HANDLE:
+ *
+ * - An object of the same device is the same object in each file that imports it.
+ * - An object in host memory can be imported by other drivers and devices. One in device memory
+ *   can't: they get -EOPNOTSUPP.
+ * - A dma-buf of another driver or device becomes an object that can be bound, queried and
+ *   exported as any other; to export it gives the original dma-buf. Its memory stays where it is,
+ *   in the host, until the last handle and the last mapping are gone.
+ * - The CPU maps an imported dma-buf, not the object: bo_mmap gives -EPERM. It tells the
+ *   exporter about its accesses by DMA_BUF_IOCTL_SYNC. Whether a dma-buf was exported with O_RDWR
+ *   says what the CPU may map, not what devices may do.
+ * - The fences of a dma-buf are neither waited for nor added to: whoever shares memory tells the
+ *   others by syncobjs when to use it. Only what the exporter itself still does to the memory, as
+ *   moving it, is waited for, before the import returns.
+ *
+ * Errors of an import: -EBADF, -EINVAL (no dma-buf; its size is not a multiple of the CPU's and of
+ * the device's smallest page size, or above 2^40), -EOPNOTSUPP (device memory of another device;
+ * memory that the device can't reach as it is, because it's scattered in pieces smaller than
+ * the device's smallest page, or reached by bounce buffers only), -ENOMEM, and those of the
+ * exporter.
+ */
+
+/**
  * struct drm_gmem_query_device - what the device can do and what it has
  *
  * All fields are written by the kernel, but @flags and @pad.
@@ -125,7 +151,8 @@ struct drm_gmem_bo_create {
  *
  * The offset is for mmap() on the same device file, MAP_SHARED only (-EINVAL).
  *
- * Errors: -EINVAL, -ENOENT, -EPERM (in device memory and not CPU_VISIBLE).
+ * Errors: -EINVAL, -ENOENT, -EPERM (in device memory and not CPU_VISIBLE; imported from another
+ * driver or device).
  */
 struct drm_gmem_bo_mmap {
 	/** @handle: GEM handle. */

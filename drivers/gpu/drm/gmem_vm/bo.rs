@@ -5,6 +5,9 @@
 //! A [`Bo`] is the framework's part of a GEM object. Its memory is there from creation to the last
 //! reference, at a fixed place, and was cleared before anyone could see it; so its [`Object`] never
 //! changes, and is read without a lock.
+//!
+//! That holds as well for a dma-buf of another driver or device: it is attached and mapped when it is
+//! imported, once and for all. Who made it has cleared it, or not.
 
 use crate::{
     device::DeviceRef,
@@ -13,9 +16,12 @@ use crate::{
         CopySource,
         Driver, //
     },
-    kapi::gem::{
-        check_size,
-        HostPages, //
+    kapi::{
+        gem::{
+            check_size,
+            HostPages, //
+        },
+        prime, //
     },
     mapping::ObjectRef,
     memory::MemoryBlock,
@@ -64,12 +70,16 @@ pub enum Placement {
     DeviceVisible,
     /// In host memory.
     Host,
+    /// Wherever the dma-buf is that it was imported from: in host memory of another driver or device.
+    Imported,
 }
 
 /// What a buffer object consists of.
 enum Backing {
     Device(MemoryBlock),
     Host(HostPages),
+    /// The GEM object itself holds the dma-buf ([`prime`]).
+    Imported,
 }
 
 struct Contents {
@@ -95,7 +105,7 @@ impl<D: Driver> Bo<D> {
     ///
     /// `EINVAL` if the size is 0, not a multiple of the CPU page size or above [`MAX_SIZE`];
     /// `ENOSPC` if device memory is full or absent; `ENOMEM`; `EIO` or `ENODEV` if the device
-    /// failed to clear its memory.
+    /// failed to clear its memory; `EOPNOTSUPP` if the device can't reach the host memory as it is.
     pub fn create(
         device: &drm::Device<D, drm::Registered>,
         size: u64,
@@ -115,7 +125,8 @@ impl<D: Driver> Bo<D> {
                 check_size(usize::try_from(size)?)?;
                 None
             }
-            _ => {
+            Placement::Imported => return Err(EINVAL),
+            Placement::Device | Placement::DeviceVisible => {
                 let memory = device.memory().ok_or(ENOSPC)?;
                 let block = memory.alloc(size, placement == Placement::DeviceVisible)?;
                 clear(device, &block)?;
@@ -169,9 +180,36 @@ impl<D: Driver> Bo<D> {
         self.placement
     }
 
-    /// Whether the CPU can map it.
+    /// Whether the CPU can map it. Of what is imported it maps the dma-buf, whose exporter knows how.
     pub fn is_cpu_visible(&self) -> bool {
-        self.placement != Placement::Device
+        matches!(self.placement, Placement::DeviceVisible | Placement::Host)
+    }
+
+    /// What a dma-buf consists of that is imported.
+    fn imported(
+        device: &drm::Device<D, drm::Registered>,
+        import: &gem::Import<'_>,
+    ) -> Result<Contents> {
+        if !D::is_present(device) {
+            return Err(ENODEV);
+        }
+        let size = import.size() as u64;
+        let granule = D::CAPS.granule();
+        if size > MAX_SIZE || size & (granule - 1) != 0 {
+            return Err(EINVAL);
+        }
+        Ok(Contents {
+            backing: Backing::Imported,
+            object: Object::of_host_memory(size, granule, prime::runs(device, import)?)?,
+        })
+    }
+
+    /// Its pages in host memory.
+    fn host_pages(&self) -> Option<&HostPages> {
+        match &self.contents.as_ref()?.backing {
+            Backing::Host(pages) => Some(pages),
+            Backing::Device(_) | Backing::Imported => None,
+        }
     }
 
     /// Gives the CPU the page it faulted on.
@@ -179,6 +217,7 @@ impl<D: Driver> Bo<D> {
         let contents = self.contents.as_ref().ok_or(EINVAL)?;
         match &contents.backing {
             Backing::Host(pages) => pages.insert_page(fault),
+            Backing::Imported => Err(EINVAL),
             Backing::Device(_block) => {
                 let offset = (fault.page() as u64) << PAGE_SHIFT;
                 let run = contents.object.runs(offset, 1).next().ok_or(EINVAL)?;
@@ -213,6 +252,8 @@ impl<D: Driver> gem::DriverObject for Bo<D> {
     type Args = Placement;
 
     const MMAP: bool = true;
+    const IMPORT: bool = true;
+    const EXPORT: bool = true;
 
     fn new(
         device: &drm::Device<D>,
@@ -244,5 +285,39 @@ impl<D: Driver> gem::DriverObject for Bo<D> {
         fault: &gem::Fault<'_>,
     ) -> Result {
         object.insert_page(fault)
+    }
+
+    /// # Errors
+    ///
+    /// `ENODEV` if the device is gone; `EINVAL` if the size is above [`MAX_SIZE`] or not a multiple of
+    /// the device's smallest page, or if the exporter maps less than it; `EOPNOTSUPP` if the device can't reach the memory as it is:
+    /// scattered in less than its pages, or behind bounce buffers; `ENOMEM`.
+    fn import(
+        device: &drm::Device<D, drm::Registered>,
+        import: &gem::Import<'_>,
+    ) -> impl PinInit<Self, Error> {
+        let found = Self::imported(device, import);
+        let device: &drm::Device<D> = device;
+        try_pin_init!(Self {
+            device: device.into(),
+            placement: Placement::Imported,
+            contents: {
+                let contents = SetOnce::new();
+                contents.populate(found?);
+                contents
+            },
+        })
+    }
+
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` unless it is in host memory: that of the device is for nobody else.
+    fn pin(object: &BoObject<D>) -> Result {
+        // Nothing to do: it stays where it is anyway.
+        object.host_pages().map(drop).ok_or(EOPNOTSUPP)
+    }
+
+    fn pages(object: &BoObject<D>) -> Result<gem::ExportedPages> {
+        prime::exported_pages(object, Self::host_pages)
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! An [`Object`] holds the *logical page table*: for every offset, where the data is, as extents of
 //! what is contiguous, never as an array of pages. What fills it is its *pager*: so far the buffer
-//! object ([`crate::bo`]); the mirror of a process, the user pointer, the imported dma-buf and the
+//! object and the imported dma-buf ([`crate::bo`]); the mirror of a process, the user pointer and the
 //! sparse object fill the same extents. An offset without an extent is nowhere.
 //!
 //! Takes no locks: whoever owns an object says under which lock its extents may change. Those of a
@@ -71,6 +71,44 @@ impl Object {
         Self {
             extents: KVVec::new(),
         }
+    }
+
+    /// An object of `size` bytes of host memory in runs of a DMA address and a size in bytes, in order,
+    /// for a device whose smallest page is `granule`. What is behind `size` is left out.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the runs are less than `size`; `EOPNOTSUPP` if what is contiguous does not begin and
+    /// end at multiples of the granule, in the object and where it is: the device can't map it;
+    /// `ENOMEM`.
+    pub fn of_host_memory(
+        size: u64,
+        granule: u64,
+        runs: impl Iterator<Item = (u64, u64)>,
+    ) -> Result<Self> {
+        let mut object = Self::new();
+        let mut offset = 0;
+        for (address, bytes) in runs {
+            let bytes = bytes.min(size - offset);
+            if bytes != 0 {
+                object.push(Extent {
+                    offset,
+                    location: Location::Host(address),
+                    size: bytes,
+                })?;
+                offset += bytes;
+            }
+        }
+        if offset < size {
+            return Err(EINVAL);
+        }
+        // Only now: runs that are smaller than the granule may continue each other.
+        let unaligned =
+            |e: &Extent| (e.offset | e.location.address() | e.size) & (granule - 1) != 0;
+        if object.extents.iter().any(unaligned) {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(object)
     }
 
     /// Adds a run behind all others, merging it with the last if it continues that one.
@@ -160,6 +198,65 @@ mod tests {
         assert!(o.push(extent(0x2000, Device(0), 0x1000)).is_err());
         assert!(o.push(extent(0, Device(0), 0x1000)).is_err());
         assert!(o.push(extent(0x3000, Device(0), 0)).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn host_memory_merges_before_it_is_checked() -> Result {
+        const PAGE: u64 = 0x1000;
+        const GRANULE: u64 = 0x10000;
+        // Sixteen pages in a row, and sixteen elsewhere.
+        let runs = (0..32).map(|i| {
+            (
+                (if i < 16 { 0x40_0000 } else { 0x20_0000 }) + i * PAGE,
+                PAGE,
+            )
+        });
+        let o = Object::of_host_memory(2 * GRANULE, GRANULE, runs)?;
+        assert_eq!(
+            o.extents(),
+            [
+                extent(0, Host(0x40_0000), GRANULE),
+                extent(GRANULE, Host(0x21_0000), GRANULE),
+            ]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn host_memory_must_be_whole_pages_of_the_device() {
+        let errno = |size, runs: &[(u64, u64)]| {
+            Object::of_host_memory(size, 0x10000, runs.iter().copied())
+                .err()
+                .map(|e| e.to_errno())
+        };
+        let unsupported = Some(EOPNOTSUPP.to_errno());
+        assert_eq!(
+            errno(0x20000, &[(0x10000, 0x10000), (0x50000, 0x10000)]),
+            None
+        );
+        // Scattered within a page, at half a page, of half a page.
+        assert_eq!(
+            errno(0x10000, &[(0x10000, 0x8000), (0x58000, 0x8000)]),
+            unsupported
+        );
+        assert_eq!(errno(0x10000, &[(0x18000, 0x10000)]), unsupported);
+        assert_eq!(errno(0x8000, &[(0x10000, 0x8000)]), unsupported);
+    }
+
+    #[test]
+    fn host_memory_is_as_large_as_it_should_be() -> Result {
+        let runs = [(0x10000, 0x10000), (0x50000, 0), (0x90000, 0x30000)];
+        let o = Object::of_host_memory(0x20000, 0x10000, runs.into_iter())?;
+        assert_eq!(
+            o.extents(),
+            [
+                extent(0, Host(0x10000), 0x10000),
+                extent(0x10000, Host(0x90000), 0x10000),
+            ]
+        );
+        let less = Object::of_host_memory(0x50000, 0x10000, runs.into_iter());
+        assert_eq!(less.err().map(|e| e.to_errno()), Some(EINVAL.to_errno()));
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 //! | [`gem`] | the shmem pages of a GEM object, their DMA mapping, their mapping to userspace |
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
 //! | [`pci`] | kinds of BARs, bus mastering |
+//! | [`prime`] | dma-bufs of others as GEM objects, pages of GEM objects for others |
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
 //! | [`trace`] | the tracepoints of trace.h |
 //! | [`user`] | arrays in user memory |
@@ -22,6 +23,7 @@ pub mod dma_fence;
 pub mod gem;
 pub mod ioctl;
 pub mod pci;
+pub mod prime;
 pub mod syncobj;
 pub mod trace;
 pub mod user;
