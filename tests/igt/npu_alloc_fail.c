@@ -14,44 +14,6 @@
 
 IGT_TEST_DESCRIPTION("Allocation failures in each ioctl");
 
-static int fail_nth = -1;
-
-static void set_fail_nth(unsigned int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%u", n);
-
-	igt_assert_eq((int)pwrite(fail_nth, text, len, 0), len);
-}
-
-/* How many allocations are left until the one that fails; 0: it has. */
-static unsigned int get_fail_nth(void)
-{
-	char text[16] = "";
-
-	igt_assert(pread(fail_nth, text, sizeof(text) - 1, 0) > 0);
-	return strtoul(text, NULL, 10);
-}
-
-/* Allocations that may sleep fail as well, and nobody is told but us. */
-static void require_fail_nth(void)
-{
-	static const struct { const char *path, *value; } settings[] = {
-		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/failslab/verbose", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
-	};
-
-	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	igt_require_f(fail_nth >= 0, "the kernel has no fault injection\n");
-	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
-		igt_require_f(npu_sysfs_write(settings[i].path, settings[i].value) == 0,
-			      "%s can't be set\n", settings[i].path);
-}
-
 static struct scene {
 	struct npu_ctx ctx;
 	uint32_t a, b;		/* 128 KiB of tagged device memory each */
@@ -63,6 +25,8 @@ static struct scene {
 	uint32_t bind_queue;
 	uint64_t advised;	/* where FOLLOW is set */
 	struct npu_cb cb;
+	struct npu_dmabuf foreign;
+	struct npu_dmabufs dmabufs;
 } scene;
 
 static void scene_open(void)
@@ -85,6 +49,8 @@ static void scene_open(void)
 	igt_assert_eq(npu_bind_queue_create(ctx->fd, ctx->vm, &scene.bind_queue), 0);
 	scene.advised = npu_va(ctx, MIB(1), MIB(2));
 	igt_assert_eq(npu_advise(ctx->fd, ctx->vm, scene.advised, MIB(1), 0, &follow, 1), 0);
+	scene.foreign = npu_udmabuf(KIB(64), 0, NULL);
+	scene.dmabufs = npu_dmabufs();
 	npu_assert_alive(ctx);
 }
 
@@ -137,6 +103,46 @@ static int do_host_bo(void)
 static void undo_bo(void)
 {
 	igt_assert_eq(npu_bo_close(scene.ctx.fd, scene.id), 0);
+}
+
+static int do_import(void)
+{
+	return npu_import(scene.ctx.fd, scene.foreign.fd, &scene.id);
+}
+
+static void undo_import(void)
+{
+	struct npu_dmabufs attached = scene.dmabufs;
+
+	attached.attached++;
+	npu_assert_dmabufs(attached);
+	undo_bo();
+	npu_assert_dmabufs(scene.dmabufs);
+}
+
+/* Of a new object: one that was exported remembers its dma-buf. */
+static int do_export(void)
+{
+	struct drm_prime_handle arg = { .flags = O_CLOEXEC };
+	int ret = npu_bo_create(scene.ctx.fd, PAGE, NPU_HOST, &arg.handle);
+
+	if (ret)
+		return ret;
+	ret = npu_ioctl(scene.ctx.fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &arg);
+	igt_assert_eq(npu_bo_close(scene.ctx.fd, arg.handle), 0);
+	scene.id = arg.fd;
+	return ret;
+}
+
+static void undo_export(void)
+{
+	close(scene.id);
+	npu_assert_dmabufs(scene.dmabufs);
+}
+
+static void failed_sharing(void)
+{
+	npu_assert_dmabufs(scene.dmabufs);
 }
 
 static int do_mmap_offset(void)
@@ -362,6 +368,8 @@ static const struct call {
 	{ "bo-create-visible", do_visible_bo, nothing, undo_bo, false },
 	{ "bo-create-host", do_host_bo, nothing, undo_bo, false },
 	{ "bo-mmap", do_mmap_offset, nothing, nothing, false },
+	{ "import", do_import, failed_sharing, undo_import, false },
+	{ "export", do_export, failed_sharing, undo_export, false },
 	{ "bind-far", do_bind_far, failed_far, undo_far, true },
 	{ "bind-array", do_bind_array, failed_array, undo_array, true },
 	{ "unbind", do_unbind, assert_mapped, undo_unbind, true },
@@ -396,10 +404,10 @@ static void test_call(const struct call *call)
 
 		scene.cb = npu_begin(&scene.ctx);
 		npu_cmd_nop(&scene.cb);
-		set_fail_nth(n);
+		npu_fail_nth(n);
 		ret = call->run();
-		left = get_fail_nth();
-		set_fail_nth(0);
+		left = npu_fail_left();
+		npu_fail_nth(0);
 		if (ret) {
 			igt_assert_f(ret == -ENOMEM || ret == -ENOSPC, "allocation %u: %d\n", n, ret);
 			igt_assert_eq(left, 0);
@@ -426,6 +434,7 @@ static void test_rest(void)
 	uint64_t before;
 	struct npu_ctx ctx;
 
+	npu_dmabuf_free(&scene.foreign);
 	npu_ctx_close(&scene.ctx);
 	before = npu_mem_free(base);
 	for (int i = 0; i < 3; i++) {
@@ -441,7 +450,7 @@ static void test_rest(void)
 int igt_main()
 {
 	igt_fixture() {
-		require_fail_nth();
+		npu_fail_require();
 		scene_open();
 	}
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -95,4 +96,45 @@ int npu_module_load(const char *path)
 int npu_module_unload(const char *name)
 {
 	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
+/* Allocation failures of this thread. */
+
+static int fail_nth = -1;
+
+/* Allocations that may sleep fail as well, and nobody is told but us. */
+void npu_fail_require(void)
+{
+	static const struct { const char *path, *value; } settings[] = {
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N" },
+		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
+		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
+	};
+
+	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	igt_require_f(fail_nth >= 0, "the kernel has no fault injection\n");
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+		igt_require_f(npu_sysfs_write(settings[i].path, settings[i].value) == 0,
+			      "%s can't be set\n", settings[i].path);
+}
+
+/* The allocation that fails, counted from 1; 0: none. */
+void npu_fail_nth(unsigned int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", n);
+
+	igt_assert_eq((int)pwrite(fail_nth, text, len, 0), len);
+}
+
+/* How many allocations are left until the one that fails; 0: it has. */
+unsigned int npu_fail_left(void)
+{
+	char text[16] = "";
+
+	igt_assert(pread(fail_nth, text, sizeof(text) - 1, 0) > 0);
+	return strtoul(text, NULL, 10);
 }

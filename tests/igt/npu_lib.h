@@ -260,6 +260,29 @@ void npu_assert_unmapped(struct npu_ctx *ctx, uint64_t va);
 bool npu_is_filled(struct npu_ctx *ctx, uint32_t handle, uint64_t size, uint32_t pattern);
 void npu_fill(struct npu_ctx *ctx, uint32_t handle, uint64_t size, uint32_t pattern);
 
+/* npu_dmabuf.c: dma-bufs, those of buffer objects and those that others export. */
+
+struct npu_dmabuf {
+	int fd;
+	uint64_t size;
+	volatile uint64_t *cpu;	/* its memory; in another order if it was given one */
+};
+
+struct npu_dmabufs {
+	unsigned int buffers;
+	unsigned int attached;
+};
+
+int npu_export(int fd, uint32_t handle);
+int npu_import(int fd, int dmabuf, uint32_t *handle);
+struct npu_dmabuf npu_udmabuf(uint64_t size, unsigned int memfd_flags,
+			      uint64_t (*order)(uint64_t page, uint64_t pages));
+struct npu_dmabuf npu_heap(uint64_t size);
+void npu_dmabuf_free(struct npu_dmabuf *buf);
+void npu_dmabuf_tag(const struct npu_dmabuf *buf, uint32_t id);
+struct npu_dmabufs npu_dmabufs(void);
+void npu_assert_dmabufs(struct npu_dmabufs expected);
+
 /* npu_inject.c: the device's registers, for what no driver would do. */
 
 #define NPU_REG_ID		0x0000
@@ -282,6 +305,9 @@ uint32_t npu_reg(volatile uint32_t *regs, unsigned int offset);
 void npu_inject(volatile uint32_t *regs, enum npu_inject what, uint32_t value);
 void npu_inject_nothing(volatile uint32_t *regs);
 int npu_sysfs_write(const char *path, const char *text);
+void npu_fail_require(void);
+void npu_fail_nth(unsigned int n);
+unsigned int npu_fail_left(void);
 bool npu_driver_of(const char *bdf, char *name, size_t size);
 int npu_module_load(const char *path);
 int npu_module_unload(const char *name);

@@ -10,24 +10,6 @@
 
 IGT_TEST_DESCRIPTION("Export of buffer objects as dma-bufs, and import of them");
 
-static int export(int fd, uint32_t handle)
-{
-	struct drm_prime_handle arg = { .handle = handle, .flags = O_CLOEXEC | O_RDWR, .fd = -1 };
-
-	igt_assert_eq(npu_ioctl(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &arg), 0);
-	igt_assert_lte(0, arg.fd);
-	return arg.fd;
-}
-
-static int import(int fd, int dmabuf, uint32_t *handle)
-{
-	struct drm_prime_handle arg = { .fd = dmabuf };
-	int ret = npu_ioctl(fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, &arg);
-
-	*handle = ret ? 0 : arg.handle;
-	return ret;
-}
-
 static struct npu_ctx tagged(uint32_t placement, struct npu_bo *bo)
 {
 	struct npu_ctx ctx;
@@ -43,10 +25,10 @@ static void test_same_file(uint32_t placement)
 {
 	struct npu_bo bo;
 	struct npu_ctx ctx = tagged(placement, &bo);
-	int dmabuf = export(ctx.fd, bo.handle);
+	int dmabuf = npu_export(ctx.fd, bo.handle);
 	uint32_t handle;
 
-	igt_assert_eq(import(ctx.fd, dmabuf, &handle), 0);
+	igt_assert_eq(npu_import(ctx.fd, dmabuf, &handle), 0);
 	igt_assert_eq_u32(handle, bo.handle);
 	close(dmabuf);
 	npu_assert_tags(&ctx, bo.va, bo.size / PAGE, 7, 0);
@@ -58,12 +40,12 @@ static void test_other_file(uint32_t placement)
 {
 	struct npu_bo bo;
 	struct npu_ctx ctx = tagged(placement, &bo), other;
-	int dmabuf = export(ctx.fd, bo.handle);
+	int dmabuf = npu_export(ctx.fd, bo.handle);
 	uint64_t va, value;
 	uint32_t handle;
 
 	npu_ctx_open(&other);
-	igt_assert_eq(import(other.fd, dmabuf, &handle), 0);
+	igt_assert_eq(npu_import(other.fd, dmabuf, &handle), 0);
 	close(dmabuf);
 	va = npu_va(&other, bo.size, MIB(2));
 	igt_assert_eq(npu_map(other.fd, other.vm, handle, va, 0, bo.size, 0), 0);
@@ -85,7 +67,7 @@ static void test_process(uint32_t placement)
 {
 	struct npu_bo bo;
 	struct npu_ctx ctx = tagged(placement, &bo);
-	int dmabuf = export(ctx.fd, bo.handle);
+	int dmabuf = npu_export(ctx.fd, bo.handle);
 	uint64_t value;
 
 	igt_fork(child, 1) {
@@ -94,7 +76,7 @@ static void test_process(uint32_t placement)
 		uint64_t va;
 
 		npu_ctx_open(&own);
-		igt_assert_eq(import(own.fd, dmabuf, &handle), 0);
+		igt_assert_eq(npu_import(own.fd, dmabuf, &handle), 0);
 		va = npu_va(&own, bo.size, MIB(2));
 		igt_assert_eq(npu_map(own.fd, own.vm, handle, va, 0, bo.size, 0), 0);
 		npu_assert_tags(&own, va, bo.size / PAGE, 7, 0);
@@ -117,10 +99,10 @@ static void test_lifetime(void)
 	int dmabuf;
 
 	igt_assert_eq(npu_bo_create(fd, MIB(1), NPU_DEVICE, &handle), 0);
-	dmabuf = export(fd, handle);
+	dmabuf = npu_export(fd, handle);
 	igt_assert_eq(npu_bo_close(fd, handle), 0);
 	igt_assert_eq_u64(npu_mem_free(fd), free_before - MIB(1));
-	igt_assert_eq(import(fd, dmabuf, &handle), 0);
+	igt_assert_eq(npu_import(fd, dmabuf, &handle), 0);
 	close(dmabuf);
 	igt_assert_eq_u64(npu_mem_free(fd), free_before - MIB(1));
 	igt_assert_eq(npu_bo_close(fd, handle), 0);
@@ -133,7 +115,7 @@ static void test_mmap(void)
 {
 	struct npu_bo bo;
 	struct npu_ctx ctx = tagged(NPU_HOST, &bo);
-	int dmabuf = export(ctx.fd, bo.handle);
+	int dmabuf = npu_export(ctx.fd, bo.handle);
 	volatile uint64_t *cpu = mmap(NULL, bo.size, PROT_READ | PROT_WRITE, MAP_SHARED, dmabuf, 0);
 	uint64_t value;
 
@@ -153,10 +135,10 @@ static void test_bad(void)
 	uint32_t handle;
 
 	igt_assert_eq(npu_ioctl(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &arg), -ENOENT);
-	igt_assert_eq(import(fd, -1, &handle), -EBADF);
+	igt_assert_eq(npu_import(fd, -1, &handle), -EBADF);
 	igt_assert_eq(pipe(pipes), 0);
-	igt_assert_eq(import(fd, pipes[0], &handle), -EINVAL);
-	igt_assert_eq(import(fd, fd, &handle), -EINVAL);
+	igt_assert_eq(npu_import(fd, pipes[0], &handle), -EINVAL);
+	igt_assert_eq(npu_import(fd, fd, &handle), -EINVAL);
 	close(pipes[0]);
 	close(pipes[1]);
 	close(fd);

@@ -403,6 +403,49 @@ static void test_unbind_exit(void)
 	assert_works();
 }
 
+/* Imported memory: the mapping for the device ends with it, the dma-buf with the file. */
+static void test_unbind_import(void)
+{
+	struct npu_dmabufs before = npu_dmabufs(), held = before;
+	struct npu_dmabuf buf = npu_udmabuf(KIB(256), 0, NULL);
+	struct npu_blocker blocker;
+	struct npu_ctx ctx;
+	struct npu_cb cb;
+	uint32_t handle;
+	uint64_t va;
+	int fd;
+
+	open_ctx(&ctx);
+	igt_assert_eq(npu_import(ctx.fd, buf.fd, &handle), 0);
+	va = npu_va(&ctx, buf.size, MIB(2));
+	igt_assert_eq(npu_map(ctx.fd, ctx.vm, handle, va, 0, buf.size, 0), 0);
+	igt_assert_eq(npu_write(&ctx, va, 0x1234), 0);
+	npu_block(&ctx, ctx.queue, &blocker);
+	cb = npu_begin(&ctx);
+	npu_cmd_fill(&cb, va, buf.size, 1);
+	igt_assert_eq(npu_submit(&ctx, &cb, ctx.queue, NULL, 0), 0);
+
+	igt_assert_eq(driver_write("unbind"), 0);
+	held.buffers++;
+	held.attached++;
+	npu_assert_dmabufs(held);
+	igt_assert_eq(npu_import(ctx.fd, buf.fd, &handle), -ENODEV);
+	igt_assert_eq_u64(buf.cpu[0], 0x1234);
+	igt_assert_eq(driver_write("bind"), 0);
+
+	/* The new device is another one, and can have it as well. */
+	fd = npu_open_bdf(bdf);
+	igt_assert_fd(fd);
+	igt_assert_eq(npu_import(fd, buf.fd, &handle), 0);
+	held.attached++;
+	npu_assert_dmabufs(held);
+	close(fd);
+	npu_dmabuf_free(&buf);
+	npu_ctx_drop(&ctx);
+	npu_assert_dmabufs(before);
+	assert_works();
+}
+
 int igt_main()
 {
 	static const struct {
@@ -417,6 +460,7 @@ int igt_main()
 		{ "unbind-jobs", "Unbind ends all jobs with an error", test_unbind_jobs },
 		{ "unbind-mmap", "After unbind, mapped device memory gives SIGBUS", test_unbind_mmap },
 		{ "unbind-load", "Unbind while several processes use the device", test_unbind_load },
+		{ "unbind-import", "After unbind, imported memory is let go", test_unbind_import },
 		{ "unbind-exit", "Processes that exit after unbind clean up", test_unbind_exit },
 	};
 

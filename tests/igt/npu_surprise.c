@@ -152,8 +152,11 @@ static void test_die(void)
 	volatile uint32_t *ready = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	volatile uint32_t *regs = npu_registers(victim);
+	struct npu_dmabuf buf = npu_udmabuf(KIB(64), 0, NULL), late;
+	struct npu_dmabufs before = npu_dmabufs();
 	struct npu_blocker blocker;
 	struct npu_bo visible = {};
+	uint32_t handle;
 	int running, queued;
 	struct drm_gmem_sync sync;
 	struct npu_ctx ctx;
@@ -165,6 +168,8 @@ static void test_die(void)
 	open_ctx(&ctx, victim);
 	if (npu_device_info(ctx.fd).mem_visible)
 		visible = npu_bo(&ctx, KIB(64), NPU_VISIBLE, 0);
+	igt_assert_eq(npu_import(ctx.fd, buf.fd, &handle), 0);
+	igt_assert_eq(npu_map(ctx.fd, ctx.vm, handle, GIB(31), 0, buf.size, 0), 0);
 	igt_fork(child, 4) {
 		if (child & 1)
 			use_memory(&ready[child]);
@@ -193,6 +198,9 @@ static void test_die(void)
 	igt_assert(is_gone(npu_sync_file_status(queued)));
 	await_enodev(ctx.fd);
 	igt_waitchildren();
+	late = npu_udmabuf(KIB(64), 0, NULL);
+	igt_assert_eq(npu_import(ctx.fd, late.fd, &handle), -ENODEV);
+	npu_dmabuf_free(&late);
 	if (visible.cpu) {
 		touch(visible.cpu);
 		igt_assert_eq(munmap(visible.cpu, visible.size), 0);
@@ -201,6 +209,8 @@ static void test_die(void)
 	close(running);
 	close(queued);
 	npu_ctx_drop(&ctx);
+	npu_assert_dmabufs(before);
+	npu_dmabuf_free(&buf);
 	assert_survivor();
 }
 
