@@ -206,6 +206,7 @@ static void test_reexport(void)
 {
 	struct npu_dmabufs before = npu_dmabufs();
 	struct npu_dmabuf buf = npu_udmabuf(KIB(64), 0, NULL);
+	volatile uint64_t *cpu;
 	struct npu_ctx ctx, other;
 	uint32_t handle, theirs;
 	uint64_t va;
@@ -217,6 +218,12 @@ static void test_reexport(void)
 	fd = npu_export(ctx.fd, handle);
 	igt_assert_eq_u64(inode(fd), inode(buf.fd));
 	igt_assert_eq(npu_dmabufs().buffers, before.buffers + 1);
+	/* That is what the CPU maps. */
+	cpu = mmap(NULL, buf.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	igt_assert(cpu != MAP_FAILED);
+	cpu[PAGE / 8] = 0x2468;
+	igt_assert_eq_u64(buf.cpu[PAGE / 8], 0x2468);
+	igt_assert_eq(munmap((void *)cpu, buf.size), 0);
 	igt_assert_eq(npu_import(other.fd, fd, &theirs), 0);
 	close(fd);
 	va = npu_va(&other, buf.size, MIB(2));
