@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -403,6 +404,25 @@ static void test_unbind_exit(void)
 	assert_works();
 }
 
+#define TRACING "/sys/kernel/tracing/"
+
+/* How often a table of memory was unmapped for the device, since it was traced. */
+static unsigned int unmapped(void)
+{
+	FILE *f = fopen(TRACING "trace", "r");
+	unsigned int count = 0;
+	char wanted[64], *line = NULL;
+	size_t size = 0;
+
+	igt_assert_f(f, "trace: %m\n");
+	snprintf(wanted, sizeof(wanted), "dma_unmap_sg: %s ", bdf);
+	while (getline(&line, &size, f) > 0)
+		count += !!strstr(line, wanted);
+	free(line);
+	fclose(f);
+	return count;
+}
+
 /* Imported memory: the mapping for the device ends with it, the dma-buf with the file. */
 static void test_unbind_import(void)
 {
@@ -415,6 +435,10 @@ static void test_unbind_import(void)
 	uint64_t va;
 	int fd;
 
+	igt_require_f(npu_sysfs_write(TRACING "events/dma/dma_unmap_sg/enable", "1") == 0,
+		      "no tracefs\n");
+	igt_assert_eq(npu_sysfs_write(TRACING "buffer_size_kb", "1024"), 0);
+	close(open(TRACING "trace", O_WRONLY | O_TRUNC));
 	open_ctx(&ctx);
 	igt_assert_eq(npu_import(ctx.fd, buf.fd, &handle), 0);
 	va = npu_va(&ctx, buf.size, MIB(2));
@@ -425,7 +449,9 @@ static void test_unbind_import(void)
 	npu_cmd_fill(&cb, va, buf.size, 1);
 	igt_assert_eq(npu_submit(&ctx, &cb, ctx.queue, NULL, 0), 0);
 
+	igt_assert_eq(unmapped(), 0);
 	igt_assert_eq(driver_write("unbind"), 0);
+	igt_assert_eq(unmapped(), 1);
 	held.buffers++;
 	held.attached++;
 	npu_assert_dmabufs(held);
@@ -440,9 +466,13 @@ static void test_unbind_import(void)
 	held.attached++;
 	npu_assert_dmabufs(held);
 	close(fd);
+	igt_assert_eq(unmapped(), 2);
 	npu_dmabuf_free(&buf);
 	npu_ctx_drop(&ctx);
 	npu_assert_dmabufs(before);
+	/* Once is enough. */
+	igt_assert_eq(unmapped(), 2);
+	npu_sysfs_write(TRACING "events/dma/dma_unmap_sg/enable", "0");
 	assert_works();
 }
 
