@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,15 +28,16 @@ unsigned int npu_scale(unsigned int count)
 	return scaled < 1 ? 1 : (unsigned int)scaled;
 }
 
-/* Of NPU_TEST_SEED, to repeat a run, else of the time. */
+/* NPU_TEST_SEED, to repeat a run, else a new one. */
 uint64_t npu_seed(void)
 {
 	const char *env = getenv("NPU_TEST_SEED");
-	struct timespec now;
 	uint64_t seed;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	seed = env ? strtoull(env, NULL, 0) : (uint64_t)now.tv_sec * 1000000000ull + now.tv_nsec;
+	if (env)
+		seed = strtoull(env, NULL, 0);
+	else
+		igt_assert_eq(getrandom(&seed, sizeof(seed), 0), sizeof(seed));
 	igt_info("NPU_TEST_SEED=%#llx\n", (unsigned long long)seed);
 	return seed;
 }
