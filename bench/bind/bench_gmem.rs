@@ -114,11 +114,12 @@ impl Vm {
         Ok(())
     }
 
-    fn lookup(&self, range: VaRange) -> Option<u64> {
+    /// What drm_gpuva_find_first() gives for the page: no mapping begins or ends inside of one.
+    fn lookup(&self, address: u64) -> Option<u64> {
         let mappings = self.mappings.lock();
-        let entry = mappings.first_overlap(&range)?;
+        let entry = mappings.get(address)?;
         let object = entry.value.object.as_ref()?;
-        let offset = entry.value.offset + (range.start() - entry.range.start());
+        let offset = entry.value.offset + (address - entry.range.start());
         Some((u64::from(object.0.index) << 32) + (offset >> PAGE_SHIFT) + 1)
     }
 
@@ -190,7 +191,7 @@ unsafe extern "C" fn gmem_unmap(vm: *mut c_void, page: u64, n: u64) -> c_int {
 unsafe extern "C" fn gmem_lookup(vm: *mut c_void, page: u64) -> u64 {
     // SAFETY: The caller's promise.
     let vm = unsafe { borrow(vm) };
-    pages(page, 1).map_or(0, |range| vm.lookup(range).unwrap_or(0))
+    vm.lookup(page << PAGE_SHIFT).unwrap_or(0)
 }
 
 #[no_mangle]

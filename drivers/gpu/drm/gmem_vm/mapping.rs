@@ -184,6 +184,12 @@ impl<O: ObjectRef, A: Copy + PartialEq> MappingTree<O, A> {
         self.map.iter()
     }
 
+    /// The mapping that has an address.
+    #[inline]
+    pub fn get(&self, address: u64) -> Option<Entry<'_, Backing<O, A>>> {
+        self.map.get(address)
+    }
+
     /// The first mapping that has an address in common with a range.
     pub fn first_overlap(&self, range: &VaRange) -> Option<Entry<'_, Backing<O, A>>> {
         self.map.first_overlap(range)
@@ -321,8 +327,8 @@ mod tests {
         // A reference to what was cut is kept.
         assert_eq!(insert(&mut tree, mapping(Some(2), 0, 4, 2)?)?, 1);
         let seen = |page| -> Result<Option<(u32, u64, u64)>> {
-            Ok(tree.first_overlap(&pages(page, 1)?).and_then(|e| {
-                let at = (page as u64) << 12;
+            let at = (page as u64) << 12;
+            Ok(tree.get(at).and_then(|e| {
                 let offset = e.value.offset + at - e.range.start();
                 Some((e.value.object?, offset, e.range.size()))
             }))

@@ -153,6 +153,7 @@ impl<V> RangeMap<V> {
     }
 
     /// The entry that has an address.
+    #[inline]
     pub fn get(&self, address: u64) -> Option<Entry<'_, V>> {
         let leaf = self.find(address)?;
         let at = leaf.behind(address).checked_sub(1)?;
