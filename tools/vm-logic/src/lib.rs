@@ -30,6 +30,11 @@ pub mod range_set;
 #[rustfmt::skip] // the kernel formats its own
 pub mod sort;
 
+/// What the files use of the kernel's allocators.
+pub mod alloc {
+    pub use crate::prelude::Flags;
+}
+
 /// What the files use of the kernel's pages.
 pub mod page {
     /// Bytes of a page.

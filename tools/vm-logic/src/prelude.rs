@@ -7,6 +7,7 @@ pub use kunit_shim::kunit_tests;
 
 use std::{
     cell::Cell,
+    mem::MaybeUninit,
     ops::{Deref, DerefMut},
 };
 
@@ -82,6 +83,19 @@ impl<T> KBox<T> {
     pub fn new(value: T, _flags: Flags) -> Result<Self> {
         allocate()?;
         Ok(Self(Box::new(value)))
+    }
+
+    /// Allocates, for a value that comes later.
+    pub fn new_uninit(_flags: Flags) -> Result<KBox<MaybeUninit<T>>> {
+        allocate()?;
+        Ok(KBox(Box::new(MaybeUninit::uninit())))
+    }
+}
+
+impl<T> KBox<MaybeUninit<T>> {
+    /// Puts the value in.
+    pub fn write(self, value: T) -> KBox<T> {
+        KBox(Box::new(value))
     }
 }
 

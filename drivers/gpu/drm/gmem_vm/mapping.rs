@@ -99,12 +99,17 @@ impl<O> Removed<O> {
     /// Makes room for so many. `ENOMEM`.
     #[inline]
     fn reserve(&mut self, objects: usize) -> Result {
-        let others = objects.saturating_sub(self.first.len());
-        if others > 0 {
-            let room = self.others.get_or_insert(KVVec::new());
-            if others > room.capacity() {
-                room.reserve(others - room.len(), GFP_KERNEL)?;
-            }
+        match objects.checked_sub(self.first.len()) {
+            None | Some(0) => Ok(()),
+            Some(others) => self.reserve_others(others),
+        }
+    }
+
+    #[cold]
+    fn reserve_others(&mut self, others: usize) -> Result {
+        let room = self.others.get_or_insert(KVVec::new());
+        if others > room.capacity() {
+            room.reserve(others - room.len(), GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -227,12 +232,14 @@ impl<O: ObjectRef, A: Copy + PartialEq> MappingTree<O, A> {
     }
 
     /// Sets aside what was counted. `ENOMEM`: nothing has changed.
+    #[inline]
     pub fn reserve(&mut self, needs: &Needs, removed: &mut Removed<O>) -> Result {
         removed.reserve(needs.removals)?;
         self.map.reserve(needs.changes)
     }
 
     /// Gives back what was set aside and not needed. Not for a section that fences depend on.
+    #[inline]
     pub fn trim(&mut self) {
         self.map.trim();
     }

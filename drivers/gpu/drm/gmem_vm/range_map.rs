@@ -20,12 +20,13 @@
 
 #[path = "range_map/node.rs"]
 mod node;
+#[path = "range_map/shape.rs"]
+mod shape;
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 #[path = "range_map/tests.rs"]
 mod tests;
 
 use self::node::{
-    Inner,
     Leaf,
     Node,
     Slot,
@@ -59,8 +60,13 @@ pub struct Entry<'a, V> {
     pub value: &'a V,
 }
 
-/// A node that a change added behind another one: where its entries begin, and itself.
-type Sibling<V> = Option<(u64, KBox<Node<V>>)>;
+/// What keeps a change from being done in one leaf.
+enum Obstacle {
+    /// Nothing overlaps or is continued, but the leaf is full.
+    Full,
+    /// Entries that overlap it or are continued, of that leaf or of others.
+    Others,
+}
 
 /// Values by range of addresses.
 pub struct RangeMap<V> {
@@ -125,7 +131,7 @@ impl<V> RangeMap<V> {
                 Node::Leaf(leaf) => return Some((leaf, limit)),
                 Node::Inner(inner) => {
                     let i = inner.child(address);
-                    limit = inner.limit(i, limit);
+                    limit = inner.bounds[i + 1];
                     node = inner.children[i].as_ref()?;
                 }
             }
@@ -142,10 +148,7 @@ impl<V> RangeMap<V> {
                 Node::Leaf(leaf) => return Some((leaf, floor, limit)),
                 Node::Inner(inner) => {
                     let i = inner.child(address);
-                    if i > 0 {
-                        floor = inner.bounds[i];
-                    }
-                    limit = inner.limit(i, limit);
+                    (floor, limit) = (inner.bounds[i], inner.bounds[i + 1]);
                     node = inner.children[i].as_mut()?;
                 }
             }
@@ -217,15 +220,18 @@ impl<V> RangeMap<V> {
         self.reserve_slowly(changes)
     }
 
+    #[cold]
     fn reserve_slowly(&mut self, changes: usize) -> Result {
         // A change adds two entries at most: its own, and the rest of one that it cut in two.
         let entries = 2 * changes;
-        // Each entry can split one leaf. It can also split one inner node of each level; but in the
-        // long run it takes half a node's worth of children to split one again.
+        // Each entry can split one leaf. It can also split one inner node of each level; but after the
+        // split of one that was there, it takes INNER / 4 more children to split it or the other half
+        // again. Summed up over all levels, that is less than a fifth more than the first of these
+        // splits, and less than one for INNER / 5 entries.
         let inners = (entries * (self.height + 1))
-            .min(self.inners + entries / (INNER / 4) + self.height + 2);
+            .min(self.inners + self.inners / 4 + entries / (INNER / 5) + self.height + 2);
         while self.spares.len < entries + inners {
-            self.spares.put(KBox::new(Node::Spare(None), GFP_KERNEL)?);
+            self.spares.add(GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -233,225 +239,10 @@ impl<V> RangeMap<V> {
     /// Gives back most of what was reserved and not needed.
     #[inline]
     pub fn trim(&mut self) {
-        while self.spares.len > KEEP + 2 * (self.height + 2) {
-            drop(self.spares.take());
+        let most = KEEP + 2 * (self.height + 2);
+        if self.spares.len > most {
+            self.spares.trim(most);
         }
-    }
-
-    /// Inserts below a node; nothing overlaps the entry.
-    fn insert_below(
-        node: &mut Node<V>,
-        start: u64,
-        slot: Slot<V>,
-        added: &mut Added<'_, V>,
-    ) -> Sibling<V> {
-        match node {
-            Node::Spare(_) => None,
-            Node::Leaf(leaf) => Self::insert_in_leaf(leaf, start, slot, added),
-            Node::Inner(inner) => {
-                let i = inner.child(start);
-                if i + 1 < inner.len && slot.end > inner.bounds[i + 1] {
-                    // What lies below the next child starts behind this entry.
-                    inner.bounds[i + 1] = slot.end;
-                }
-                let child = inner.children[i].as_mut()?;
-                let (bound, sibling) = Self::insert_below(child, start, slot, added)?;
-                if inner.len < INNER {
-                    inner.insert(i + 1, bound, sibling);
-                    return None;
-                }
-                let mut right = added.spares.inner()?;
-                added.inners += 1;
-                let Node::Inner(upper) = &mut *right else {
-                    return None;
-                };
-                // Whoever goes on at the end finds room there, and leaves full nodes behind.
-                let half = if i + 1 == INNER { INNER - 1 } else { INNER / 2 };
-                inner.move_to(half, upper);
-                let middle = upper.bounds[0];
-                if i < half {
-                    inner.insert(i + 1, bound, sibling);
-                } else {
-                    upper.insert(i + 1 - half, bound, sibling);
-                }
-                Some((middle, right))
-            }
-        }
-    }
-
-    fn insert_in_leaf(
-        leaf: &mut Leaf<V>,
-        start: u64,
-        slot: Slot<V>,
-        added: &mut Added<'_, V>,
-    ) -> Sibling<V> {
-        let at = leaf.behind(start);
-        if leaf.len < LEAF {
-            leaf.insert(at, start, slot);
-            return None;
-        }
-        let mut right = added.spares.leaf()?;
-        added.leaves += 1;
-        let Node::Leaf(upper) = &mut *right else {
-            return None;
-        };
-        // As with inner nodes, in either direction.
-        let half = match at {
-            LEAF => LEAF,
-            0 => 0,
-            _ => LEAF / 2,
-        };
-        leaf.move_to(half, upper);
-        if at < half || half == 0 {
-            leaf.insert(at, start, slot);
-        } else {
-            upper.insert(at - half, start, slot);
-        }
-        Some((upper.starts[0], right))
-    }
-
-    /// Inserts an entry that nothing overlaps and that continues nothing.
-    fn insert_slowly(&mut self, range: VaRange, value: V) {
-        let slot = Slot {
-            end: range.end(),
-            value,
-        };
-        let mut added = Added {
-            spares: &mut self.spares,
-            leaves: 0,
-            inners: 0,
-        };
-        let root = match &mut self.root {
-            Some(root) => root,
-            None => {
-                let Some(leaf) = added.spares.leaf() else {
-                    return;
-                };
-                added.leaves += 1;
-                self.root.insert(leaf)
-            }
-        };
-        let sibling = Self::insert_below(root, range.start(), slot, &mut added);
-        let (leaves, mut inners) = (added.leaves, added.inners);
-        if let Some((bound, sibling)) = sibling {
-            if let (Some(mut node), Some(old)) = (self.spares.inner(), self.root.take()) {
-                if let Node::Inner(inner) = &mut *node {
-                    inner.insert(0, 0, old);
-                    inner.insert(1, bound, sibling);
-                }
-                self.root = Some(node);
-                self.height += 1;
-                inners += 1;
-            }
-        }
-        self.inners += inners;
-        self.nodes += leaves + inners;
-        self.len += 1;
-    }
-
-    /// Removes the entry at an index of the leaf that has an address, below a node; merges nodes
-    /// that became low.
-    fn remove_below(node: &mut Node<V>, address: u64, freed: &mut Freed<'_, V>) -> Option<V> {
-        let inner = match node {
-            Node::Leaf(leaf) => {
-                let at = leaf.behind(address).checked_sub(1)?;
-                return leaf.remove(at);
-            }
-            Node::Inner(inner) => inner,
-            Node::Spare(_) => return None,
-        };
-        let i = inner.child(address);
-        let child = inner.children[i].as_mut()?;
-        let value = Self::remove_below(child, address, freed);
-        if child.is_empty() {
-            if let Some(child) = inner.remove(i) {
-                freed.put(child);
-            }
-        } else if child.is_low() {
-            // With the neighbour behind, else with the one before.
-            if !Self::merge(inner, i, freed) && i > 0 {
-                Self::merge(inner, i - 1, freed);
-            }
-        }
-        value
-    }
-
-    /// Merges a child with the one behind it, if both fit into one.
-    fn merge(inner: &mut Inner<V>, i: usize, freed: &mut Freed<'_, V>) -> bool {
-        if i + 1 >= inner.len {
-            return false;
-        }
-        let bound = inner.bounds[i + 1];
-        let (left, right) = inner.children.split_at_mut(i + 1);
-        let (Some(a), Some(b)) = (&mut left[i], &mut right[0]) else {
-            return false;
-        };
-        if !a.absorb(b, bound) {
-            return false;
-        }
-        if let Some(child) = inner.remove(i + 1) {
-            freed.put(child);
-        }
-        true
-    }
-
-    /// Removes the entry that has an address.
-    fn remove_slowly(&mut self, address: u64) -> Option<V> {
-        let mut freed = Freed {
-            spares: &mut self.spares,
-            leaves: 0,
-            inners: 0,
-        };
-        let value = Self::remove_below(self.root.as_mut()?, address, &mut freed);
-        let (leaves, mut inners) = (freed.leaves, freed.inners);
-        self.len -= usize::from(value.is_some());
-        // A root with one child is none; one that is empty is none either.
-        while let Some(mut root) = self.root.take() {
-            match &mut *root {
-                Node::Inner(inner) if inner.len <= 1 => {
-                    self.root = inner.children[0].take();
-                    self.height -= 1;
-                    inners += 1;
-                    self.spares.put(root);
-                }
-                Node::Leaf(leaf) if leaf.len == 0 => {
-                    self.nodes -= 1;
-                    self.spares.put(root);
-                }
-                _ => {
-                    self.root = Some(root);
-                    break;
-                }
-            }
-        }
-        self.inners -= inners;
-        self.nodes -= leaves + inners;
-        value
-    }
-}
-
-/// Where an insertion takes its nodes from, and how many it took.
-struct Added<'a, V> {
-    spares: &'a mut Spares<V>,
-    leaves: usize,
-    inners: usize,
-}
-
-/// Where a removal puts nodes, and how many.
-struct Freed<'a, V> {
-    spares: &'a mut Spares<V>,
-    leaves: usize,
-    inners: usize,
-}
-
-impl<V> Freed<'_, V> {
-    fn put(&mut self, node: KBox<Node<V>>) {
-        match &*node {
-            Node::Leaf(_) => self.leaves += 1,
-            Node::Inner(_) => self.inners += 1,
-            Node::Spare(_) => (),
-        }
-        self.spares.put(node);
     }
 }
 
@@ -472,61 +263,70 @@ impl<V: Value> RangeMap<V> {
             let Some((leaf, _, limit)) = self.leaf_mut(at) else {
                 return;
             };
-            let mut i = leaf.behind(at);
-            if i > 0 && leaf.slot(i - 1).is_some_and(|s| s.end > at) {
-                i -= 1;
-            } else if i == leaf.len {
-                // The next leaf, if that is not behind the range.
-                at = limit;
-                continue;
+            // The first that ends behind it: the last one to begin before, or the one behind that.
+            let behind = leaf.behind(at);
+            let before = behind
+                .checked_sub(1)
+                .and_then(|i| Some((i, leaf.slot(i)?.end)));
+            let (mut i, mut last) = before.unwrap_or((behind, at));
+            if last <= at {
+                let Some(slot) = leaf.slot(behind) else {
+                    // In the next leaf, if that is not behind the range.
+                    at = limit;
+                    continue;
+                };
+                (i, last) = (behind, slot.end);
             }
-            let (first, len) = (leaf.starts[i], leaf.len);
+            let first = leaf.starts[i];
             if first >= end {
                 return;
             }
-            let Some(slot) = leaf.slot_mut(i) else {
-                return;
-            };
-            let last = slot.end;
             at = last;
-            match (first < start, last > end) {
-                (true, outside) => {
-                    slot.end = start;
-                    removed(slot.value.clone());
-                    if outside {
-                        let value = slot.value.advance(end - first);
-                        if len < LEAF {
-                            leaf.insert(i + 1, end, Slot { end: last, value });
-                            self.len += 1;
-                        } else if let Some(tail) = VaRange::from_bounds(end, last) {
-                            self.insert(tail, value);
-                        }
-                    }
-                }
-                (false, true) => {
-                    let rest = slot.value.advance(end - first);
-                    removed(core::mem::replace(&mut slot.value, rest));
-                    leaf.starts[i] = end;
-                }
+            if start <= first && last <= end {
                 // Whether to merge is asked once as a leaf gets low, and it is removed once empty.
-                (false, false) if len > 1 && len != LEAF_LOW => {
-                    // All that can go at once.
-                    while leaf.len > 1 && leaf.len != LEAF_LOW && i < leaf.len {
-                        match leaf.slot(i) {
-                            Some(slot) if slot.end <= end => at = slot.end,
-                            _ => break,
-                        }
-                        if let Some(value) = leaf.remove(i) {
-                            removed(value);
-                        }
-                    }
-                    let gone = len - leaf.len;
-                    self.len -= gone;
-                }
-                (false, false) => {
+                if leaf.len == 1 || leaf.len == LEAF_LOW {
                     if let Some(value) = self.remove_slowly(first) {
                         removed(value);
                     }
+                    continue;
+                }
+                // All that can go at once.
+                let mut gone = 0;
+                loop {
+                    if let Some(value) = leaf.remove(i) {
+                        removed(value);
+                    }
+                    gone += 1;
+                    if at >= end || leaf.len == 1 || leaf.len == LEAF_LOW {
+                        break;
+                    }
+                    match leaf.slot(i) {
+                        Some(slot) if slot.end <= end => at = slot.end,
+                        _ => break,
+                    }
+                }
+                self.len -= gone;
+                continue;
+            }
+            let full = leaf.len == LEAF;
+            let Some(slot) = leaf.slot_mut(i) else {
+                return;
+            };
+            if start <= first {
+                let rest = slot.value.advance(end - first);
+                removed(core::mem::replace(&mut slot.value, rest));
+                leaf.starts[i] = end;
+                return;
+            }
+            slot.end = start;
+            removed(slot.value.clone());
+            if let Some(tail) = VaRange::from_bounds(end, last) {
+                let value = slot.value.advance(end - first);
+                if full {
+                    self.insert_slowly(tail, value);
+                } else {
+                    leaf.insert(i + 1, end, Slot { end: last, value });
+                    self.len += 1;
                 }
             }
         }
@@ -534,24 +334,36 @@ impl<V: Value> RangeMap<V> {
 
     /// Sets a range to a value, replacing what was there as [`clear`](Self::clear) does.
     pub fn set(&mut self, range: VaRange, value: V, mut removed: impl FnMut(V)) {
-        if let Some(value) = self.set_in_leaf(range, value, &mut removed) {
-            self.clear(range, removed);
-            self.join(range, value);
+        match self.set_in_leaf(range, value, &mut removed) {
+            Ok(()) => (),
+            Err((Obstacle::Full, value)) => {
+                self.insert_slowly(range, value);
+            }
+            Err((Obstacle::Others, value)) => {
+                self.clear(range, removed);
+                self.join(range, value);
+            }
         }
     }
 
     /// [`set`](Self::set) where one leaf is all that it takes, with one descent: nothing or one entry
-    /// is there, and no neighbour is continued. Else gives the value back and has changed nothing.
+    /// is there, or one neighbour is continued. Else gives the value back and has changed nothing.
     #[inline(always)]
-    fn set_in_leaf(&mut self, range: VaRange, value: V, removed: &mut impl FnMut(V)) -> Option<V> {
+    fn set_in_leaf(
+        &mut self,
+        range: VaRange,
+        value: V,
+        removed: &mut impl FnMut(V),
+    ) -> Result<(), (Obstacle, V)> {
         let (start, end) = (range.start(), range.end());
         let Some((leaf, floor, limit)) = self.leaf_mut(start) else {
-            return Some(value);
+            return Err((Obstacle::Full, value));
         };
         // A neighbour in another leaf could be continued.
-        if end >= limit || start == floor && floor > 0 {
-            return Some(value);
+        if end >= limit || start == floor {
+            return Err((Obstacle::Others, value));
         }
+        let free = LEAF - leaf.len;
         let behind = leaf.behind(start);
         let mut at = behind;
         // The last that begins before the range: it has its start, ends there, or before.
@@ -562,45 +374,58 @@ impl<V: Value> RangeMap<V> {
                 before = last.checked_sub(1);
             }
         }
+        let mut continued = None;
         if let Some(last) = before {
             let first = leaf.starts[last];
             let Some(slot) = leaf.slot(last) else {
-                return Some(value);
+                return Err((Obstacle::Others, value));
             };
             if slot.end > start {
                 at = last;
             }
             if slot.end >= start && slot.value.continues(start - first, &value) {
-                return Some(value);
+                continued = Some(last);
             }
         }
-        let free = LEAF - leaf.len;
-        let Some(entry) = leaf.entry(at) else {
-            // Behind all entries of the leaf.
-            if free == 0 {
-                return Some(value);
+        let next = leaf.starts.get(at).copied().unwrap_or(u64::MAX);
+        if next >= end {
+            // Nothing is there.
+            let continues = next == end
+                && leaf
+                    .slot(at)
+                    .is_some_and(|slot| value.continues(range.size(), &slot.value));
+            match (continued, continues) {
+                (None, false) if free == 0 => return Err((Obstacle::Full, value)),
+                (None, false) => {
+                    leaf.insert(at, start, Slot { end, value });
+                    self.len += 1;
+                }
+                (Some(last), false) => {
+                    if let Some(slot) = leaf.slot_mut(last) {
+                        slot.end = end;
+                    }
+                }
+                (None, true) => {
+                    leaf.starts[at] = start;
+                    if let Some(slot) = leaf.slot_mut(at) {
+                        slot.value = value;
+                    }
+                }
+                (Some(_), true) => return Err((Obstacle::Others, value)),
             }
-            leaf.insert(at, start, Slot { end, value });
-            self.len += 1;
-            return None;
+            return Ok(());
+        }
+        let Some(entry) = leaf.entry(at).filter(|_| continued.is_none()) else {
+            return Err((Obstacle::Others, value));
         };
         let (first, last) = (entry.range.start(), entry.range.end());
-        // What begins where it ends, or is cut there.
-        if first >= end {
-            if free == 0 || first == end && value.continues(range.size(), entry.value) {
-                return Some(value);
-            }
-            leaf.insert(at, start, Slot { end, value });
-            self.len += 1;
-            return None;
-        }
         if last > end {
             let tail = entry.value.advance(end - first);
             if free < 2 || value.continues(range.size(), &tail) {
-                return Some(value);
+                return Err((Obstacle::Others, value));
             }
             let Some(slot) = leaf.slot_mut(at) else {
-                return Some(value);
+                return Err((Obstacle::Others, value));
             };
             if first < start {
                 slot.end = start;
@@ -621,21 +446,21 @@ impl<V: Value> RangeMap<V> {
                 leaf.insert(at, start, Slot { end, value });
                 self.len += 1;
             }
-            return None;
+            return Ok(());
         }
         let follows = leaf.entry(at + 1);
         if follows.is_some_and(|e| {
             e.range.start() < end
                 || e.range.start() == end && value.continues(range.size(), e.value)
         }) {
-            return Some(value);
+            return Err((Obstacle::Others, value));
         }
         if first < start {
             if free == 0 {
-                return Some(value);
+                return Err((Obstacle::Others, value));
             }
             let Some(slot) = leaf.slot_mut(at) else {
-                return Some(value);
+                return Err((Obstacle::Others, value));
             };
             slot.end = start;
             removed(slot.value.clone());
@@ -645,12 +470,12 @@ impl<V: Value> RangeMap<V> {
             // The same range, or one inside that began behind it.
             leaf.starts[at] = start;
             let Some(slot) = leaf.slot_mut(at) else {
-                return Some(value);
+                return Err((Obstacle::Others, value));
             };
             slot.end = end;
             removed(core::mem::replace(&mut slot.value, value));
         }
-        None
+        Ok(())
     }
 
     /// Inserts an entry that nothing overlaps and that continues nothing.
@@ -671,56 +496,7 @@ impl<V: Value> RangeMap<V> {
     }
 
     /// Inserts an entry that nothing overlaps, as one with the neighbours that it continues.
-    fn join(&mut self, range: VaRange, value: V) {
-        let Some((leaf, floor, limit)) = self.leaf_mut(range.start()) else {
-            return self.insert_slowly(range, value);
-        };
-        let at = leaf.behind(range.start());
-        // A neighbour in the same leaf is looked at here, and others by their addresses.
-        let far_before = at == 0 && floor == range.start() && floor > 0;
-        let far_behind = at == leaf.len && limit <= range.end();
-        let before = at > 0
-            && leaf.entry(at - 1).is_some_and(|e| {
-                e.range.end() == range.start() && e.value.continues(e.range.size(), &value)
-            });
-        let behind = leaf.entry(at).is_some_and(|e| {
-            e.range.start() == range.end() && value.continues(range.size(), e.value)
-        });
-        if !far_before && !far_behind {
-            match (before, behind) {
-                (false, false) => {
-                    if leaf.len < LEAF && range.end() <= limit {
-                        let slot = Slot {
-                            end: range.end(),
-                            value,
-                        };
-                        leaf.insert(at, range.start(), slot);
-                        self.len += 1;
-                        return;
-                    }
-                    return self.insert_slowly(range, value);
-                }
-                (true, false) if range.end() <= limit => {
-                    if let Some(slot) = leaf.slot_mut(at - 1) {
-                        slot.end = range.end();
-                    }
-                    return;
-                }
-                (false, true) => {
-                    leaf.starts[at] = range.start();
-                    if let Some(slot) = leaf.slot_mut(at) {
-                        slot.value = value;
-                    }
-                    return;
-                }
-                _ => (),
-            }
-        }
-        self.join_slowly(range, value);
-    }
-
-    /// As [`join`](Self::join), wherever the neighbours are.
-    fn join_slowly(&mut self, mut range: VaRange, mut value: V) {
+    fn join(&mut self, mut range: VaRange, mut value: V) {
         let behind = self
             .get(range.end())
             .filter(|e| e.range.start() == range.end() && value.continues(range.size(), e.value));

@@ -5,6 +5,7 @@
 use super::Entry;
 use crate::range::VaRange;
 use kernel::{
+    alloc::Flags,
     prelude::*,
     warn_on, //
 };
@@ -12,7 +13,9 @@ use kernel::{
 /// Entries of a leaf: with values of 24 bytes it fills 512 bytes.
 pub(super) const LEAF: usize = 12;
 /// Children of an inner node, of the same size.
-pub(super) const INNER: usize = 31;
+pub(super) const INNER: usize = 30;
+/// The last one of a full node.
+const LAST: usize = INNER - 1;
 /// A node with less than this is merged with a neighbour if there is room.
 pub(super) const LEAF_LOW: usize = LEAF / 3;
 pub(super) const INNER_LOW: usize = INNER / 3;
@@ -49,18 +52,19 @@ pub(super) struct Slot<V> {
 /// # Invariants
 ///
 /// `starts` of the `len` entries grow, and each entry ends where the next one starts or before.
-/// `order` has the indices of all slots, four bits each: that of the entry i in bits 4i and up, and
-/// behind those of the entries those of the empty slots.
+/// `order` has the numbers of their slots, four bits each: that of the entry i in bits 4i and up; all
+/// bits above are set. The bits of `free` are the slots that are empty.
 pub(super) struct Leaf<V> {
     pub(super) len: usize,
     /// So that an entry never moves while others come and go.
-    pub(super) order: u64,
+    order: u64,
+    free: u64,
     pub(super) starts: [u64; LEAF],
-    pub(super) slots: [Option<Slot<V>>; LEAF],
+    slots: [Option<Slot<V>>; LEAF],
 }
 
-/// The numbers of a leaf's slots, as they lie, and behind them one that no slot has.
-pub(super) const IN_ORDER: u64 = 0xffff_ba98_7654_3210;
+/// As `order` is if slots lie as their entries do.
+const IN_ORDER: u64 = 0xfedc_ba98_7654_3210;
 
 /// The bits of `order` below an index.
 const fn below(at: usize) -> u64 {
@@ -69,10 +73,11 @@ const fn below(at: usize) -> u64 {
 
 impl<V> Leaf<V> {
     pub(super) const fn new() -> Self {
-        const { assert!(LEAF <= 12) };
+        const { assert!(LEAF < 16) };
         Self {
             len: 0,
-            order: IN_ORDER,
+            order: u64::MAX,
+            free: (1 << LEAF) - 1,
             starts: [u64::MAX; LEAF],
             slots: [const { None }; LEAF],
         }
@@ -84,7 +89,7 @@ impl<V> Leaf<V> {
         rank(&self.starts, address)
     }
 
-    pub(super) fn place(&self, at: usize) -> usize {
+    fn place(&self, at: usize) -> usize {
         (self.order >> (4 * at)) as usize & 15
     }
 
@@ -97,16 +102,18 @@ impl<V> Leaf<V> {
         self.slots.get_mut(place)?.as_mut()
     }
 
+    /// Inserts an entry; there must be room.
     pub(super) fn insert(&mut self, at: usize, start: u64, slot: Slot<V>) {
-        let place = self.place(self.len);
-        if let Some(free) = self.slots.get_mut(place) {
-            *free = Some(slot);
-        }
-        let (before, all) = (below(at), below(self.len + 1));
-        // INVARIANT: The first free slot comes in at its place, those of what lies behind move up.
-        self.order = (self.order & (before | !all))
-            | ((place as u64) << (4 * at))
-            | (((self.order & !before) << 4) & all);
+        let place = self.free.trailing_zeros() as usize;
+        let Some(free @ None) = self.slots.get_mut(place) else {
+            return;
+        };
+        *free = Some(slot);
+        self.free &= self.free - 1;
+        // INVARIANT: The slot comes in at its place, those of what lies behind move up.
+        let before = self.order & below(at);
+        let behind = self.order ^ before;
+        self.order = before | (behind << 4) | ((place as u64) << (4 * at));
         let mut next = start;
         for key in self.starts[at..=self.len].iter_mut() {
             next = core::mem::replace(key, next);
@@ -114,32 +121,62 @@ impl<V> Leaf<V> {
         self.len += 1;
     }
 
+    /// Removes an entry. Inline, since callers need a part of the value only.
+    #[inline(always)]
     pub(super) fn remove(&mut self, at: usize) -> Option<V> {
         let place = self.place(at);
-        let slot = self.slots.get_mut(place)?.take();
-        let (before, all) = (below(at), below(self.len));
+        let slot = self.slots.get_mut(place)?.take()?;
+        self.free |= 1 << place;
+        // INVARIANT: The slot leaves its place, those of what lies behind move down.
+        let mask = below(at);
+        self.order = (self.order & mask) | ((self.order >> 4) & !mask) | (15 << 60);
         self.len -= 1;
-        // INVARIANT: The empty slot becomes the first free one, those of what lies behind move down.
-        self.order = (self.order & (before | !all))
-            | ((place as u64) << (4 * self.len))
-            | (((self.order & all) >> 4) & !before);
         let mut last = u64::MAX;
         for key in self.starts[at..=self.len].iter_mut().rev() {
             last = core::mem::replace(key, last);
         }
-        slot.map(|slot| slot.value)
+        Some(slot.value)
     }
 
-    /// Moves all entries from `at` on to the end of another leaf.
-    pub(super) fn move_to(&mut self, at: usize, other: &mut Self) {
-        for i in at..self.len {
-            let place = self.place(i);
-            if let Some(slot) = self.slots.get_mut(place).and_then(Option::take) {
-                other.insert(other.len, self.starts[i], slot);
-            }
-            self.starts[i] = u64::MAX;
+    /// Moves all entries from `at` on to another leaf, which is empty.
+    fn split(&mut self, at: usize, upper: &mut Self) {
+        let mut order = self.order >> (4 * at);
+        self.order |= !below(at);
+        let places = upper.starts.iter_mut().zip(upper.slots.iter_mut());
+        for (from, (start, to)) in self.starts[at..].iter_mut().zip(places) {
+            let place = order & 15;
+            let Some(slot) = self.slots.get_mut(place as usize) else {
+                break;
+            };
+            *start = core::mem::replace(from, u64::MAX);
+            core::mem::swap(to, slot);
+            self.free |= 1 << place;
+            order >>= 4;
         }
+        let moved = self.len - at;
+        upper.len = moved;
+        upper.free &= !0 << moved;
+        upper.order = IN_ORDER | !below(moved);
         self.len = at;
+    }
+
+    /// Takes in all entries of the next leaf, which is done with then; there must be room.
+    fn absorb(&mut self, next: &mut Self) {
+        for i in 0..next.len {
+            let place = next.place(i);
+            if let Some(slot) = next.slots.get_mut(place).and_then(Option::take) {
+                self.insert(self.len, next.starts[i], slot);
+            }
+        }
+    }
+
+    /// Whether all but the entries is as the invariants say.
+    #[cfg(any(test, CONFIG_KUNIT = "y"))]
+    pub(super) fn is_sound(&self) -> bool {
+        let empty = |i: usize| self.slots[i].is_none();
+        (0..LEAF).all(|i| empty(i) == (self.free & (1 << i) != 0))
+            && self.free.count_ones() as usize == LEAF - self.len
+            && (self.len..LEAF).all(|i| self.starts[i] == u64::MAX && self.place(i) == 15)
     }
 
     pub(super) fn entry(&self, at: usize) -> Option<Entry<'_, V>> {
@@ -153,66 +190,100 @@ impl<V> Leaf<V> {
 
 /// # Invariants
 ///
-/// The first `len` children are there and not empty, all others are not. All entries below child i
-/// lie in `bounds[i]..bounds[i + 1]`; `bounds[0]` does not count, and the last child's entries end
-/// where the node's do.
+/// The first `len` children are there and not empty, all others are not. The entries below child i
+/// lie in `bounds[i]..bounds[i + 1]`, and where the child is an inner node, its first and last bound
+/// are the same as these. So one look at the last inner node tells the bounds of a leaf. Bounds of
+/// children that are not there are `u64::MAX`.
 pub(super) struct Inner<V> {
     pub(super) len: usize,
-    pub(super) bounds: [u64; INNER],
+    pub(super) bounds: [u64; INNER + 1],
     pub(super) children: [Option<KBox<Node<V>>>; INNER],
 }
 
 impl<V> Inner<V> {
-    pub(super) const fn new() -> Self {
+    const fn new() -> Self {
         Self {
             len: 0,
-            bounds: [u64::MAX; INNER],
+            bounds: [u64::MAX; INNER + 1],
             children: [const { None }; INNER],
         }
     }
 
+    /// A node for all addresses, with one child.
+    pub(super) fn root(child: KBox<Node<V>>) -> Self {
+        let mut this = Self::new();
+        this.bounds[0] = 0;
+        this.children[0] = Some(child);
+        this.len = 1;
+        this
+    }
+
     /// Index of the child that has an address.
+    #[inline(always)]
     pub(super) fn child(&self, address: u64) -> usize {
-        match self.bounds.last_chunk::<{ INNER - 1 }>() {
-            Some(bounds) => rank(bounds, address),
-            None => 0,
-        }
+        let [_, bounds @ .., _] = &self.bounds;
+        rank(bounds, address)
     }
 
-    /// Where the entries of a child end at the latest, if those of the node do so at `limit`.
-    pub(super) fn limit(&self, child: usize, limit: u64) -> u64 {
-        if child + 1 < self.len {
-            self.bounds[child + 1]
-        } else {
-            limit
+    /// Inserts a child behind another one, which now ends where it begins.
+    pub(super) fn insert_behind(&mut self, i: usize, bound: u64, child: KBox<Node<V>>) {
+        self.bounds.copy_within(i + 1..=self.len, i + 2);
+        self.bounds[i + 1] = bound;
+        let mut next = Some(child);
+        for child in self.children[i + 1..=self.len].iter_mut() {
+            core::mem::swap(child, &mut next);
         }
-    }
-
-    pub(super) fn insert(&mut self, at: usize, bound: u64, child: KBox<Node<V>>) {
-        self.bounds.copy_within(at..self.len, at + 1);
-        self.bounds[at] = bound;
-        self.children[at..=self.len].rotate_right(1);
-        self.children[at] = Some(child);
         self.len += 1;
     }
 
-    pub(super) fn remove(&mut self, at: usize) -> Option<KBox<Node<V>>> {
-        let child = self.children[at].take();
-        self.bounds.copy_within(at + 1..self.len, at);
-        self.children[at..self.len].rotate_left(1);
-        self.len -= 1;
-        self.bounds[self.len] = u64::MAX;
-        child
+    /// Lets a child go on to an address at least, and the next one begin there.
+    pub(super) fn raise_end(&mut self, i: usize, end: u64) {
+        if self.bounds[i + 1] < end {
+            self.bounds[i + 1] = end;
+            if let Some(Some(next)) = self.children.get_mut(i + 1) {
+                next.set_floor(end);
+            }
+        }
     }
 
-    pub(super) fn move_to(&mut self, at: usize, other: &mut Self) {
-        for i in at..self.len {
-            other.bounds[other.len] = self.bounds[i];
-            other.children[other.len] = self.children[i].take();
-            other.len += 1;
-            self.bounds[i] = u64::MAX;
+    /// Removes a child that is empty. Its neighbour gets its addresses.
+    pub(super) fn remove(&mut self, i: usize) -> Option<KBox<Node<V>>> {
+        // The bound between both.
+        let gone = i.max(1);
+        self.bounds.copy_within(gone + 1..=self.len, gone);
+        self.bounds[self.len] = u64::MAX;
+        let mut last = None;
+        for child in self.children[i..self.len].iter_mut().rev() {
+            core::mem::swap(child, &mut last);
         }
-        self.len = at;
+        self.len -= 1;
+        match i.checked_sub(1).map(|before| &mut self.children[before]) {
+            Some(Some(before)) => before.set_limit(self.bounds[i]),
+            _ => {
+                if let Some(behind) = &mut self.children[0] {
+                    behind.set_floor(self.bounds[0]);
+                }
+            }
+        }
+        last
+    }
+
+    /// Moves all children from `at` on to another node, which is empty. Gives where they begin.
+    fn split(&mut self, at: usize, upper: &mut Self) -> u64 {
+        let bound = self.bounds[at];
+        upper.bounds[0] = bound;
+        upper.take_from(at, self);
+        bound
+    }
+
+    /// Takes in all children from `at` on of the node behind, which begins where this one ends.
+    fn take_from(&mut self, at: usize, next: &mut Self) {
+        for i in at..next.len {
+            self.children[self.len] = next.children[i].take();
+            self.len += 1;
+            self.bounds[self.len] = core::mem::replace(&mut next.bounds[i + 1], u64::MAX);
+        }
+        next.len = at;
     }
 }
 
@@ -232,6 +303,14 @@ impl<V> Node<V> {
         }
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Node::Leaf(leaf) => leaf.len == LEAF,
+            Node::Inner(inner) => inner.len == INNER,
+            Node::Spare(_) => false,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Node::Leaf(leaf) => leaf.len == 0,
@@ -240,18 +319,69 @@ impl<V> Node<V> {
         }
     }
 
-    /// Takes in all that `next`, the neighbour behind this node, has, unless there is no room.
-    /// `bound` is where its entries begin at the earliest.
-    pub(super) fn absorb(&mut self, next: &mut Self, bound: u64) -> bool {
-        match (self, next) {
-            (Node::Leaf(a), Node::Leaf(b)) if a.len + b.len <= LEAF => b.move_to(0, a),
-            (Node::Inner(a), Node::Inner(b)) if a.len + b.len <= INNER => {
-                b.bounds[0] = bound;
-                b.move_to(0, a);
+    /// Says where the entries below begin at the earliest.
+    fn set_floor(&mut self, floor: u64) {
+        if let Node::Inner(inner) = self {
+            inner.bounds[0] = floor;
+            if let Some(first) = &mut inner.children[0] {
+                first.set_floor(floor);
             }
+        }
+    }
+
+    /// Says where the entries below end at the latest.
+    fn set_limit(&mut self, limit: u64) {
+        if let Node::Inner(inner) = self {
+            inner.bounds[inner.len] = limit;
+            if let Some(Some(last)) = inner.children[..inner.len].last_mut() {
+                last.set_limit(limit);
+            }
+        }
+    }
+
+    /// Takes in all that `next`, the neighbour behind this node, has, unless there is no room.
+    pub(super) fn absorb(&mut self, next: &mut Self) -> bool {
+        match (self, next) {
+            (Node::Leaf(a), Node::Leaf(b)) if a.len + b.len <= LEAF => a.absorb(b),
+            (Node::Inner(a), Node::Inner(b)) if a.len + b.len <= INNER => a.take_from(0, b),
             _ => return false,
         }
         true
+    }
+
+    /// Moves about half of what this node has to `next`, which is set aside and becomes the neighbour
+    /// behind it. Gives where that begins: an entry that starts at `start` has room in the one of both
+    /// that then has that address.
+    pub(super) fn split(&mut self, start: u64, next: &mut Self) -> u64 {
+        match self {
+            Node::Leaf(leaf) => {
+                *next = Node::Leaf(Leaf::new());
+                let Node::Leaf(upper) = next else {
+                    return start;
+                };
+                // Whoever goes on at either end finds room there, and leaves full leaves behind.
+                let half = match leaf.behind(start) {
+                    LEAF => return start,
+                    0 => 0,
+                    _ => LEAF / 2,
+                };
+                leaf.split(half, upper);
+                upper.starts[0]
+            }
+            Node::Inner(inner) => {
+                *next = Node::Inner(Inner::new());
+                let Node::Inner(upper) = next else {
+                    return start;
+                };
+                // As above, but each needs a quarter before it is full: `reserve` counts on that.
+                let half = match inner.child(start) {
+                    LAST => INNER - INNER / 4,
+                    _ => INNER / 2,
+                };
+                inner.split(half, upper)
+            }
+            Node::Spare(_) => start,
+        }
     }
 }
 
@@ -275,32 +405,38 @@ impl<V> Spares<V> {
         self.len += 1;
     }
 
+    /// Allocates one more. `ENOMEM`.
+    pub(super) fn add(&mut self, flags: Flags) -> Result {
+        // Not new(), which would copy all of a node of which only two words matter.
+        let node = KBox::new_uninit(flags)?;
+        self.first = Some(node.write(Node::Spare(self.first.take())));
+        self.len += 1;
+        Ok(())
+    }
+
     pub(super) fn take(&mut self) -> Option<KBox<Node<V>>> {
         let mut node = match self.first.take() {
             Some(node) => node,
             None => {
                 // Not reached, as long as `reserve` counts right.
                 warn_on!(true);
-                KBox::new(Node::Spare(None), GFP_ATOMIC).ok()?
+                self.add(GFP_ATOMIC).ok()?;
+                self.first.take()?
             }
         };
         if let Node::Spare(next) = &mut *node {
-            self.first = next.take();
+            core::mem::swap(next, &mut self.first);
             self.len = self.len.saturating_sub(1);
         }
         Some(node)
     }
 
-    pub(super) fn leaf(&mut self) -> Option<KBox<Node<V>>> {
-        let mut node = self.take()?;
-        *node = Node::Leaf(Leaf::new());
-        Some(node)
-    }
-
-    pub(super) fn inner(&mut self) -> Option<KBox<Node<V>>> {
-        let mut node = self.take()?;
-        *node = Node::Inner(Inner::new());
-        Some(node)
+    /// Gives back all but so many.
+    #[cold]
+    pub(super) fn trim(&mut self, most: usize) {
+        while self.len > most {
+            drop(self.take());
+        }
     }
 }
 

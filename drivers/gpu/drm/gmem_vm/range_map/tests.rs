@@ -76,7 +76,8 @@ mod suite {
                 Node::Leaf(leaf) => {
                     assert_eq!(level, 0);
                     assert!(leaf.len > 0);
-                    assert!((leaf.len..LEAF).all(|i| leaf.slot(i).is_none()));
+                    assert!((leaf.len..LEAF).all(|i| leaf.entry(i).is_none()));
+                    assert!(leaf.is_sound());
                     let mut at = floor;
                     for i in 0..leaf.len {
                         let end = leaf.slot(i).map_or(0, |s| s.end);
@@ -91,10 +92,13 @@ mod suite {
                 Node::Inner(inner) => {
                     assert!(inner.len > 0 && level > 0);
                     assert!(inner.children[inner.len..].iter().all(|c| c.is_none()));
+                    assert_eq!([inner.bounds[0], inner.bounds[inner.len]], [floor, limit]);
+                    assert!(inner.bounds[inner.len + 1..].iter().all(|b| *b == u64::MAX));
                     for i in 0..inner.len {
-                        let floor = if i > 0 { inner.bounds[i] } else { floor };
+                        let (floor, limit) = (inner.bounds[i], inner.bounds[i + 1]);
+                        assert!(floor < limit);
                         if let Some(child) = &inner.children[i] {
-                            walk(child, floor, inner.limit(i, limit), level - 1, n);
+                            walk(child, floor, limit, level - 1, n);
                         }
                     }
                     n[1] += 1;
@@ -169,7 +173,7 @@ mod suite {
             let mut random = Random(n as u64);
             for round in 0..8 {
                 map.reserve(n)?;
-                let spare = map.spares.len;
+                let nodes = map.nodes + map.spares.len;
                 for i in 0..n {
                     // Up, down, and anywhere.
                     let at = match round % 3 {
@@ -180,7 +184,8 @@ mod suite {
                     let range = VaRange::new(at as u64, 3)?;
                     map.set(range, Count(i as u8, random.next(1000) as u64), |_| ());
                 }
-                assert!(spare > 0);
+                // None was allocated since.
+                assert_eq!(map.nodes + map.spares.len, nodes);
             }
             check_shape(&map);
         }
