@@ -98,7 +98,7 @@ impl Vm {
         );
         mappings.trim();
         drop(mappings);
-        drop(removed);
+        // And then what was removed.
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl Vm {
         mappings.remove(&mut removed, range);
         mappings.trim();
         drop(mappings);
-        drop(removed);
+        // And then what was removed.
         Ok(())
     }
 
