@@ -40,6 +40,9 @@ use kernel::prelude::*;
 
 /// Nodes kept for later changes beyond what one small change can need.
 const KEEP: usize = 4;
+/// Changes at a time for which nodes are kept if as many come again and again: batches of that size
+/// allocate and free none in the long run, for some 150 KiB.
+const KEEP_CHANGES: usize = 128;
 
 /// What a range can be set to.
 pub trait Value: Clone {
@@ -79,6 +82,8 @@ pub struct RangeMap<V> {
     nodes: usize,
     len: usize,
     spares: Spares<V>,
+    /// The most changes at a time, of late.
+    recent: usize,
 }
 
 impl<V> RangeMap<V> {
@@ -91,6 +96,7 @@ impl<V> RangeMap<V> {
             nodes: 0,
             len: 0,
             spares: Spares::new(),
+            recent: 0,
         }
     }
 
@@ -213,6 +219,7 @@ impl<V> RangeMap<V> {
     /// whatever is there by then. `ENOMEM`; nothing is lost by reserving in vain.
     #[inline]
     pub fn reserve(&mut self, changes: usize) -> Result {
+        self.recent = changes.max(self.recent - self.recent.div_ceil(8));
         // More than that is never needed.
         if self.spares.len >= 2 * changes * (self.height + 2) {
             return Ok(());
@@ -236,10 +243,12 @@ impl<V> RangeMap<V> {
         Ok(())
     }
 
-    /// Gives back most of what was reserved and not needed.
+    /// Gives back most of what was reserved and not needed, unless as much is likely to be needed
+    /// again.
     #[inline]
     pub fn trim(&mut self) {
-        let most = KEEP + 2 * (self.height + 2);
+        let changes = self.recent.min(KEEP_CHANGES);
+        let most = KEEP + 2 * (self.height + 2) + 2 * changes + changes / 8;
         if self.spares.len > most {
             self.spares.trim(most);
         }

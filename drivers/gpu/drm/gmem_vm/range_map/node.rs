@@ -359,9 +359,11 @@ impl<V> Node<V> {
                 let Node::Leaf(upper) = next else {
                     return start;
                 };
-                // Whoever goes on at either end finds room there, and leaves full leaves behind.
+                // Whoever goes on at either end finds room there, and leaves full leaves behind. All of
+                // the gap behind the last entry goes along, lest each that is filled from its end
+                // takes a leaf.
                 let half = match leaf.behind(start) {
-                    LEAF => return start,
+                    LEAF => return leaf.slot(LEAF - 1).map_or(start, |last| last.end),
                     0 => 0,
                     _ => LEAF / 2,
                 };

@@ -193,6 +193,21 @@ mod suite {
     }
 
     #[test]
+    fn a_gap_behind_full_leaves_is_filled_from_its_end() -> Result {
+        let mut map = RangeMap::new();
+        let below = (0..4 * LEAF as u64).map(|i| 2 * i);
+        let above = (0..4000).rev().map(|i| 10_000 + 2 * i);
+        for at in Iterator::chain(below, above) {
+            map.reserve(1)?;
+            map.set(VaRange::new(at, 1)?, Count(0, 0), |_| ());
+        }
+        check_shape(&map);
+        // Not a leaf for each.
+        assert!(map.nodes * LEAF < map.len() * 3 / 2);
+        Ok(())
+    }
+
+    #[test]
     fn full_and_empty_in_any_direction() -> Result {
         for direction in 0..3 {
             let mut map = RangeMap::new();
