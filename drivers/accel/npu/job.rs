@@ -16,10 +16,10 @@ use crate::{
     queue::Queue, //
 };
 use gmem_vm::{
+    dependencies::Dependencies,
     kapi::dma_fence::{
         Fence,
         FenceOps,
-        FenceWaiter,
         PendingFence, //
     },
     Vm, //
@@ -46,15 +46,6 @@ impl FenceOps for JobFence {
     const TIMELINE_NAME: &'static CStr = c"npu-queue";
 }
 
-/// What a job waits for.
-struct Dependencies {
-    waiters: KVec<Pin<KBox<FenceWaiter<Queue>>>>,
-    /// The first that has not signalled yet.
-    next: usize,
-    /// Whether that one will wake us.
-    armed: bool,
-}
-
 /// What a job has until it takes it along to the next stage.
 #[derive(Default)]
 struct Parts {
@@ -72,7 +63,7 @@ pub(crate) struct Job {
     commands: u64,
     size: u32,
     #[pin]
-    dependencies: Mutex<Dependencies>,
+    dependencies: Mutex<Dependencies<Queue>>,
     #[pin]
     parts: SpinLock<Parts>,
 }
@@ -86,13 +77,8 @@ impl Job {
         size: u32,
         waits: KVec<ARef<Fence>>,
     ) -> Result<Arc<Self>> {
-        let mut waiters = KVec::with_capacity(waits.len(), GFP_KERNEL)?;
-        for fence in waits {
-            waiters.push(
-                FenceWaiter::new(fence, queue.clone(), GFP_KERNEL)?,
-                GFP_KERNEL,
-            )?;
-        }
+        let mut dependencies = Dependencies::new();
+        dependencies.add_all(waits, &queue)?;
         let node = Some(EntryNode::new(GFP_KERNEL)?);
         Arc::pin_init(
             try_pin_init!(Self {
@@ -100,11 +86,7 @@ impl Job {
                 vm,
                 commands,
                 size,
-                dependencies <- new_mutex!(Dependencies {
-                    waiters,
-                    next: 0,
-                    armed: false,
-                }, "npu::Job::dependencies"),
+                dependencies <- new_mutex!(dependencies, "npu::Job::dependencies"),
                 parts <- new_spinlock!(Parts {
                     fence: None,
                     node,
@@ -125,23 +107,7 @@ impl Job {
     ///
     /// Only the queue's worker calls this.
     pub(crate) fn is_ready(&self) -> bool {
-        let mut deps = self.dependencies.lock();
-        loop {
-            let (next, armed) = (deps.next, deps.armed);
-            let Some(waiter) = deps.waiters.get_mut(next) else {
-                return true;
-            };
-            if armed {
-                if !waiter.fence().is_signaled() {
-                    return false;
-                }
-            } else if waiter.as_mut().arm() {
-                deps.armed = true;
-                return false;
-            }
-            deps.next += 1;
-            deps.armed = false;
-        }
+        self.dependencies.lock().are_over()
     }
 
     /// Whether its queue was closed.

@@ -24,6 +24,10 @@ use crate::{
     },
 };
 use gmem_vm::{
+    chain::{
+        Chain,
+        Link, //
+    },
     page_table::Stats,
     sort::heapsort,
     Basis,
@@ -81,7 +85,6 @@ pub(crate) struct Table {
     used: usize,
     /// One for each entry, none at level 0.
     slots: KVVec<Slot>,
-    /// Links tables that are no longer reachable.
     next: Option<KBox<Table>>,
 }
 
@@ -129,27 +132,9 @@ impl Table {
     }
 }
 
-/// A chain of tables.
-#[derive(Default)]
-struct Chain(Option<KBox<Table>>);
-
-impl Chain {
-    fn push(&mut self, mut table: KBox<Table>) {
-        table.next = self.0.take();
-        self.0 = Some(table);
-    }
-
-    fn pop(&mut self) -> Option<KBox<Table>> {
-        let mut table = self.0.take()?;
-        self.0 = table.next.take();
-        Some(table)
-    }
-}
-
-impl Drop for Chain {
-    fn drop(&mut self) {
-        // One by one: a chain dropped as a whole would recurse.
-        while self.pop().is_some() {}
+impl Link for Table {
+    fn next(&mut self) -> &mut Option<KBox<Self>> {
+        &mut self.next
     }
 }
 
@@ -187,10 +172,10 @@ impl Plan {
 #[derive(Default)]
 pub(crate) struct Prepared {
     /// Level 0.
-    leaf_tables: Chain,
+    leaf_tables: Chain<Table>,
     /// Levels 1 and 2.
-    directories: Chain,
-    retired: Chain,
+    directories: Chain<Table>,
+    retired: Chain<Table>,
 }
 
 impl Prepared {
@@ -422,7 +407,7 @@ impl Table {
     fn prune(
         &mut self,
         hw: &Hw,
-        retired: &mut Chain,
+        retired: &mut Chain<Table>,
         level: u32,
         range: VaRange,
         flushed: &mut VaRange,

@@ -130,6 +130,11 @@ impl<T> Default for KVec<T> {
 }
 
 impl<T> KVec<T> {
+    /// Drops what is behind so many elements.
+    pub fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
     /// Allocates nothing.
     pub const fn new() -> Self {
         Self(Vec::new())

@@ -21,6 +21,8 @@ use crate::{
         BindQueue, //
     },
     bo::BoObject,
+    chain::Link,
+    dependencies::Dependencies,
     driver::{
         Access,
         Driver, //
@@ -29,7 +31,6 @@ use crate::{
         dma_fence::{
             Fence,
             FenceReservation,
-            FenceWaiter,
             PendingFence, //
         },
         trace, //
@@ -140,33 +141,21 @@ pub(crate) struct BindJob<D: Driver> {
     /// All that the operations change.
     hull: VaRange,
     prepared: Option<Prepared<D>>,
-    waiters: KVec<Pin<KBox<FenceWaiter<BindQueue<D>>>>>,
-    /// The first waiter that has not been found signalled, and whether it was armed.
-    next_waiter: usize,
-    armed: bool,
+    dependencies: Dependencies<BindQueue<D>>,
     fence: Option<PendingFence<BindFence>>,
     /// Objects that must outlive the flush.
     _removed: Removed<ARef<BoObject<D>>>,
     garbage: Option<Garbage<D>>,
-    /// Links jobs that are done and wait to be freed.
-    pub(crate) next: Option<KBox<BindJob<D>>>,
+    next: Option<KBox<BindJob<D>>>,
+}
+
+impl<D: Driver> Link for BindJob<D> {
+    fn next(&mut self) -> &mut Option<KBox<Self>> {
+        &mut self.next
+    }
 }
 
 impl<D: Driver> BindJob<D> {
-    /// Lets the job wait for a fence, besides those before; of one context for the last only.
-    fn wait_for(&mut self, queue: &Arc<BindQueue<D>>, fence: &ARef<Fence>) -> Result {
-        let same =
-            |w: &Pin<KBox<FenceWaiter<BindQueue<D>>>>| w.fence().context() == fence.context();
-        match self.waiters.iter().position(same) {
-            Some(at) if self.waiters[at].fence().seqno() >= fence.seqno() => (),
-            Some(at) => self.waiters[at] = queue.waiter(fence.clone())?,
-            None => self
-                .waiters
-                .push(queue.waiter(fence.clone())?, GFP_KERNEL)?,
-        }
-        Ok(())
-    }
-
     /// Makes the job answerable for a fence.
     pub(crate) fn set_fence(&mut self, fence: PendingFence<BindFence>) {
         self.fence = Some(fence);
@@ -175,21 +164,7 @@ impl<D: Driver> BindJob<D> {
     /// Whether all it waits for has signalled; if not, its queue will be woken when that may have
     /// changed.
     pub(crate) fn is_ready(&mut self) -> bool {
-        loop {
-            let Some(waiter) = self.waiters.get_mut(self.next_waiter) else {
-                return true;
-            };
-            if self.armed {
-                if !waiter.fence().is_signaled() {
-                    return false;
-                }
-            } else if waiter.as_mut().arm() {
-                self.armed = true;
-                return false;
-            }
-            self.next_waiter += 1;
-            self.armed = false;
-        }
+        self.dependencies.are_over()
     }
 
     /// Does the job, or not if it was cancelled, and signals its fence. In the signalling path.
@@ -267,8 +242,9 @@ impl<D: Driver> Tables<D> {
         self.page_table.flush(prepared, hull, prune)
     }
 
-    /// Takes note of what a batch will lack.
-    fn plan(&self, plan: &mut Plan<D>, ops: &[BindOp<D>], pending: &[(RangeSet, ARef<Fence>)]) {
+    /// Takes note of what a batch will lack; `pending` says whether another batch that is not done
+    /// changes something in a range.
+    fn plan(&self, plan: &mut Plan<D>, ops: &[BindOp<D>], pending: impl Fn(&VaRange) -> bool) {
         let largest = largest::<D>();
         // Where earlier operations may have taken tables away: only one that covers a largest page
         // as a whole can.
@@ -279,7 +255,7 @@ impl<D: Driver> Tables<D> {
             let around = range.align_outward(largest);
             let basis = match unknown.and_then(|u| u.intersect(&around)) {
                 Some(_) => Basis::Unknown(changes),
-                None if overlaps(pending, &around) => Basis::Unknown(0),
+                None if pending(&around) => Basis::Unknown(0),
                 None => Basis::Current,
             };
             match op {
@@ -299,11 +275,6 @@ impl<D: Driver> Tables<D> {
             }
         }
     }
-}
-
-/// Whether a pending batch has something in common with a range.
-fn overlaps(pending: &[(RangeSet, ARef<Fence>)], range: &VaRange) -> bool {
-    pending.iter().any(|(ranges, _)| ranges.overlaps(range))
 }
 
 /// Makes room for the plan of a batch.
@@ -348,8 +319,8 @@ impl<D: Driver> Space<D> {
 
 impl<D: Driver> Vm<D> {
     /// Queues a batch of changes, to be done in order, all or none, once all that `syncs` has to
-    /// wait for has signalled and the queue has done what it was given before. The returned fence,
-    /// which `syncs` publishes too, signals when the device uses the new mappings only.
+    /// wait for has signalled and the queue has done what it was given before; a worker does it. The
+    /// returned fence, which `syncs` publishes too, signals when the device uses the new mappings only.
     ///
     /// Process context, may sleep; takes the VM lock.
     ///
@@ -364,6 +335,18 @@ impl<D: Driver> Vm<D> {
         self: &Arc<Self>,
         queue: &Arc<BindQueue<D>>,
         ops: KVVec<BindOp<D>>,
+        syncs: Syncs,
+    ) -> Result<ARef<Fence>> {
+        let fence = self.enqueue(queue, ops, syncs)?;
+        queue.kick();
+        Ok(fence)
+    }
+
+    /// As [`bind`](Self::bind), but leaves it to the caller that the queue goes on.
+    fn enqueue(
+        self: &Arc<Self>,
+        queue: &Arc<BindQueue<D>>,
+        ops: KVVec<BindOp<D>>,
         mut syncs: Syncs,
     ) -> Result<ARef<Fence>> {
         let Some(hull) = ops.iter().map(BindOp::range).reduce(|a, b| a.hull(&b)) else {
@@ -373,10 +356,8 @@ impl<D: Driver> Vm<D> {
         let touched = RangeSet::new(ops.iter().map(around))?;
         let reservation = FenceReservation::new(GFP_KERNEL)?;
         let node = queue.reserve()?;
-        let mut waiters = KVec::new();
-        for fence in syncs.take_waits() {
-            waiters.push(queue.waiter(fence)?, GFP_KERNEL)?;
-        }
+        let mut dependencies = Dependencies::new();
+        dependencies.add_all(syncs.take_waits(), queue)?;
         let mut plan = Plan::<D>::default();
         make_room::<D>(&mut plan, &ops)?;
         let mut job = KBox::new(
@@ -385,9 +366,7 @@ impl<D: Driver> Vm<D> {
                 ops,
                 hull,
                 prepared: None,
-                waiters,
-                next_waiter: 0,
-                armed: false,
+                dependencies,
                 fence: None,
                 _removed: Removed::default(),
                 garbage: None,
@@ -409,10 +388,15 @@ impl<D: Driver> Vm<D> {
         if space.pending.len() >= MAX_PENDING {
             return Err(EBUSY);
         }
-        // The newest first: of each queue that is the one to wait for.
-        for (ranges, fence) in space.pending.iter().rev() {
-            if fence.context() != queue.context() && ranges.meets(&touched) {
-                job.wait_for(queue, fence)?;
+        // Batches that will have changed something here by then. The newest first: of each other queue
+        // that is the one to wait for.
+        let mut before = KVVec::new();
+        for (i, (ranges, fence)) in space.pending.iter().enumerate().rev() {
+            if ranges.meets(&touched) {
+                before.push(i, GFP_KERNEL)?;
+                if fence.context() != queue.context() {
+                    job.dependencies.add_ordered(fence, queue)?;
+                }
             }
         }
         space.pending.reserve(1, GFP_KERNEL)?;
@@ -424,7 +408,9 @@ impl<D: Driver> Vm<D> {
         {
             let mut tables = self.tables.lock();
             tables.planned += 1;
-            tables.plan(&mut plan, &job.ops, &space.pending);
+            let pending =
+                |range: &VaRange| before.iter().any(|&i| space.pending[i].0.overlaps(range));
+            tables.plan(&mut plan, &job.ops, pending);
         }
         match D::prepare_tables(&self.device, plan) {
             Ok(prepared) => job.prepared = Some(prepared),
@@ -466,7 +452,7 @@ impl<D: Driver> Vm<D> {
         ops: KVVec<BindOp<D>>,
         syncs: Syncs,
     ) -> Result {
-        let fence = self.bind(queue, ops, syncs)?;
+        let fence = self.enqueue(queue, ops, syncs)?;
         // What is ready is done here, and freed here, rather than by a worker.
         queue.advance();
         queue.free_retired();

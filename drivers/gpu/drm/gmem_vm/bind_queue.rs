@@ -13,6 +13,7 @@
 
 use crate::{
     bind::BindJob,
+    chain::Chain,
     device::DeviceRef,
     driver::Driver,
     kapi::{
@@ -20,7 +21,6 @@ use crate::{
             Fence,
             FenceOps,
             FenceReservation,
-            FenceWaiter,
             SignallingSection,
             Timeline,
             Wake, //
@@ -71,7 +71,7 @@ struct State<D: Driver> {
     /// No more batches will come.
     destroyed: bool,
     /// Batches that are done and wait to be freed.
-    retired: Option<KBox<BindJob<D>>>,
+    retired: Chain<BindJob<D>>,
 }
 
 /// A bind queue.
@@ -109,7 +109,7 @@ impl<D: Driver> BindQueue<D> {
                     queued: 0,
                     closed: false,
                     destroyed: false,
-                    retired: None,
+                    retired: Chain::new(),
                 }, "gmem_vm::BindQueue::state"),
                 current <- new_mutex!(None, "gmem_vm::BindQueue::current"),
                 freeing <- new_mutex!((), "gmem_vm::BindQueue::freeing"),
@@ -129,14 +129,6 @@ impl<D: Driver> BindQueue<D> {
     /// Allocates room for a batch.
     pub(crate) fn reserve(&self) -> Result<Node<D>> {
         RBTreeNodeReservation::new(GFP_KERNEL)
-    }
-
-    /// Allocates what wakes the queue when a fence signals.
-    pub(crate) fn waiter(
-        self: &Arc<Self>,
-        fence: ARef<Fence>,
-    ) -> Result<Pin<KBox<FenceWaiter<BindQueue<D>>>>> {
-        FenceWaiter::new(fence, self.clone(), GFP_KERNEL)
     }
 
     /// Queues a batch and publishes its fence; to be followed by [`kick`](Self::kick) or
@@ -185,10 +177,8 @@ impl<D: Driver> BindQueue<D> {
                 return;
             }
             job.execute(cancelled);
-            if let Some(mut job) = current.take() {
-                let mut state = self.state.lock();
-                job.next = state.retired.take();
-                state.retired = Some(job);
+            if let Some(job) = current.take() {
+                self.state.lock().retired.push(job);
             }
         }
     }
@@ -196,12 +186,8 @@ impl<D: Driver> BindQueue<D> {
     /// Frees what is left of batches that are done. May sleep; not in the signalling path.
     pub(crate) fn free_retired(&self) {
         let _freeing = self.freeing.lock();
-        let mut next = self.state.lock().retired.take();
-        // One by one: a chain dropped as a whole would recurse.
-        while let Some(mut job) = next {
-            next = job.next.take();
-            drop(job);
-        }
+        let retired = core::mem::take(&mut self.state.lock().retired);
+        drop(retired);
     }
 
     /// From now on batches are cancelled. Only for a VM that takes no more.
@@ -238,7 +224,7 @@ impl<D: Driver> BindQueue<D> {
     pub(crate) fn is_idle(&self) -> bool {
         let current = self.current.lock();
         let state = self.state.lock();
-        current.is_none() && state.pending.is_empty() && state.retired.is_none()
+        current.is_none() && state.pending.is_empty() && state.retired.is_empty()
     }
 }
 

@@ -13,11 +13,11 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`sync`] | what an author calls |
+//! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`sync`] [`dependencies`] | what an author calls |
 //! | seeing it | [`debugfs`] [`kapi::trace`] | what to show |
 //! | advice | [`attrs`] | what userspace wants of a range |
 //! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] [`bind_queue`] [`query`] | where every page is |
-//! | structures | [`range`] [`range_map`] [`range_set`] [`id_map`] [`sort`] | nothing of the above |
+//! | structures | [`range`] [`range_map`] [`range_set`] [`id_map`] [`chain`] [`sort`] | nothing of the above |
 //! | kernel API | [`kapi`] | what the kernel crate does not have yet |
 //!
 //! Each uses only those below it. `unsafe` stands in [`kapi`] alone.
@@ -46,7 +46,9 @@ pub mod attrs;
 pub mod bind;
 pub mod bind_queue;
 pub mod bo;
+pub mod chain;
 pub mod debugfs;
+pub mod dependencies;
 pub mod device;
 pub mod driver;
 pub mod file;

@@ -264,7 +264,6 @@ pub fn bind<D: Driver>(
     let syncs = Syncs::read(file, args.syncs, args.num_syncs)?;
     if args.flags & uapi::BIND_ASYNC != 0 {
         vm.bind(&queue, ops, syncs)?;
-        queue.kick();
     } else {
         vm.bind_and_wait(&queue, ops, syncs)?;
     }

@@ -4,12 +4,12 @@
 
 use kernel::prelude::*;
 
-/// A half-open, non-empty range of device addresses, in bytes.
+/// A half-open, non-empty range of device addresses, in bytes; in the order of where they start.
 ///
 /// # Invariants
 ///
 /// `start < end`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct VaRange {
     start: u64,
     end: u64,

@@ -18,29 +18,23 @@ pub struct RangeSet(KVVec<VaRange>);
 impl RangeSet {
     /// The addresses of some ranges. `ENOMEM`.
     pub fn new(ranges: impl ExactSizeIterator<Item = VaRange>) -> Result<Self> {
-        let mut bounds = KVVec::with_capacity(ranges.len(), GFP_KERNEL)?;
+        let mut set = KVVec::with_capacity(ranges.len(), GFP_KERNEL)?;
         for range in ranges {
-            bounds.push((range.start(), range.end()), GFP_KERNEL)?;
-        }
-        heapsort(&mut bounds);
-        let mut set = KVVec::with_capacity(bounds.len(), GFP_KERNEL)?;
-        let mut last: Option<VaRange> = None;
-        for (start, end) in bounds.iter() {
-            let Some(range) = VaRange::from_bounds(*start, *end) else {
-                continue;
-            };
-            last = match last {
-                Some(before) if before.end() >= *start => Some(before.hull(&range)),
-                Some(before) => {
-                    set.push(before, GFP_KERNEL)?;
-                    Some(range)
-                }
-                None => Some(range),
-            };
-        }
-        if let Some(range) = last {
             set.push(range, GFP_KERNEL)?;
         }
+        heapsort(&mut set);
+        // What touches the last one that is kept is joined to it.
+        let mut kept = 0;
+        for i in 1..set.len() {
+            let range = set[i];
+            if set[kept].end() >= range.start() {
+                set[kept] = set[kept].hull(&range);
+            } else {
+                kept += 1;
+                set[kept] = range;
+            }
+        }
+        set.truncate(kept + 1);
         // INVARIANT: Sorted, and what touched was joined.
         Ok(Self(set))
     }
@@ -56,7 +50,17 @@ impl RangeSet {
         if self.0.len() > other.0.len() {
             return other.meets(self);
         }
-        self.0.iter().any(|range| other.overlaps(range))
+        // Most have nothing to do with each other, which their bounds tell.
+        let apart = match (self.hull(), other.hull()) {
+            (Some(a), Some(b)) => a.intersect(&b).is_none(),
+            _ => true,
+        };
+        !apart && self.0.iter().any(|range| other.overlaps(range))
+    }
+
+    /// All between its first and its last address.
+    fn hull(&self) -> Option<VaRange> {
+        Some(self.0.first()?.hull(self.0.last()?))
     }
 }
 
