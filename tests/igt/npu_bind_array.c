@@ -257,6 +257,54 @@ static void test_parallel(void)
 	npu_ctx_close(&ctx);
 }
 
+/* How many TLB invalidations it takes to do an array of operations. */
+static uint64_t flushes(const struct npu_ctx *ctx, struct drm_gmem_bind_op *ops, uint32_t count)
+{
+	uint64_t before = npu_facts(ctx->fd).tlb_invalidations;
+
+	igt_assert_eq(npu_bind(ctx->fd, ctx->vm, ops, count), 0);
+	return npu_facts(ctx->fd).tlb_invalidations - before;
+}
+
+/*
+ * An array costs one TLB invalidation, and none if nothing of it was mapped
+ * before, which the TLB can't know then.
+ */
+static void test_flush(void)
+{
+	enum { N = 64 };
+	struct drm_gmem_bind_op map[N], unmap[N];
+	struct npu_ctx ctx;
+	uint32_t bo;
+	uint64_t va;
+
+	npu_ctx_open(&ctx);
+	igt_assert_eq(npu_bo_create(ctx.fd, MIB(4), NPU_DEVICE, &bo), 0);
+	npu_bo_tag(&ctx, bo, MIB(4), 1);
+	va = npu_va(&ctx, N * MIB(4), MIB(2));
+	for (int i = 0; i < N; i++) {
+		map[i] = npu_op_map(bo, va + i * MIB(4), 0, i % 2 ? KIB(68) : MIB(4));
+		unmap[i] = npu_op_unmap(va + i * MIB(4) + KIB(4), KIB(4));
+	}
+	igt_assert_eq_u64(flushes(&ctx, map, N), 0);
+	for (int i = 0; i < N; i++)
+		npu_assert_tags(&ctx, map[i].va, map[i].size / PAGE, 1, 0);
+	/* Over what is there, splitting it, and nothing but the last that counts. */
+	igt_assert_eq_u64(flushes(&ctx, map, N), 1);
+	igt_assert_eq_u64(flushes(&ctx, unmap, N), 1);
+	for (int i = 0; i < N; i++)
+		npu_assert_unmapped(&ctx, unmap[i].va);
+	/* There is nothing any more: no matter what, nothing changes. */
+	igt_assert_eq_u64(flushes(&ctx, unmap, N), 0);
+	/* Into the holes, beside what is cached. */
+	for (int i = 0; i < N; i++)
+		map[i] = npu_op_map(bo, unmap[i].va, KIB(4), KIB(4));
+	igt_assert_eq_u64(flushes(&ctx, map, N), 0);
+	for (int i = 0; i < N; i++)
+		npu_assert_tags(&ctx, unmap[i].va - PAGE, 3, 1, 0);
+	npu_ctx_close(&ctx);
+}
+
 int igt_main()
 {
 	igt_fixture()
@@ -277,6 +325,10 @@ int igt_main()
 	igt_describe("The last of 4096 operations fails and nothing has changed");
 	igt_subtest("4096-atomic")
 		test_4096_atomic();
+
+	igt_describe("An array takes one TLB invalidation, or none");
+	igt_subtest("flush")
+		test_flush();
 
 	igt_describe("Single pages far apart in 64 GiB");
 	igt_subtest("sparse")

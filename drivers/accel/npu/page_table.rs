@@ -176,6 +176,8 @@ pub(crate) struct Prepared {
     /// Levels 1 and 2.
     directories: Chain<Table>,
     retired: Chain<Table>,
+    /// What the device may have cached was changed: making invalid entries valid needs no flush.
+    stale: bool,
 }
 
 impl Prepared {
@@ -221,7 +223,8 @@ pub(crate) struct PageTable {
 /// An invalidation under way.
 pub(crate) struct Flush {
     hw: Arc<Hw>,
-    invalidation: Invalidation,
+    /// None if there was nothing to forget.
+    invalidation: Option<Invalidation>,
     garbage: Prepared,
 }
 
@@ -230,7 +233,11 @@ impl PendingFlush for Flush {
     type Garbage = Prepared;
 
     fn wait(self) -> (Result, Prepared) {
-        (self.hw.finish_invalidate(self.invalidation), self.garbage)
+        let result = match self.invalidation {
+            Some(invalidation) => self.hw.finish_invalidate(invalidation),
+            None => Ok(()),
+        };
+        (result, self.garbage)
     }
 }
 
@@ -325,6 +332,7 @@ impl Commit<'_> {
         let was = !matches!(directory.slots[entry], Slot::Empty);
         let is = !matches!(slot, Slot::Empty);
         directory.used = directory.used + usize::from(is) - usize::from(was);
+        self.prepared.stale |= was;
         if let Slot::Table(old) = core::mem::replace(&mut directory.slots[entry], slot) {
             self.prepared.retired.push(old);
         }
@@ -357,6 +365,7 @@ impl Commit<'_> {
     fn split_group(&mut self, table: &Table, entry: usize) {
         let first = entry - entry % GROUP;
         if table.used != 0 && table.read(self.hw, first).is_cont() {
+            self.prepared.stale = true;
             for i in first..first + GROUP {
                 let pte = table.read(self.hw, i);
                 table.write(self.hw, i, pte.with_cont(false));
@@ -369,6 +378,7 @@ impl Commit<'_> {
         let was = table.used != 0 && table.read(self.hw, entry).is_valid();
         table.write(self.hw, entry, pte);
         table.used = table.used + usize::from(pte.is_valid()) - usize::from(was);
+        self.prepared.stale |= was;
     }
 
     /// Unmaps part of a 2 MiB block.
@@ -571,9 +581,11 @@ impl gmem_vm::PageTable for PageTable {
                 &mut flushed,
             );
         }
+        let stale = prepared.stale || !prepared.retired.is_empty();
+        let start = || npu.hw().start_invalidate(self.root.local(), flushed);
         Flush {
             hw: npu.hw_arc(),
-            invalidation: npu.hw().start_invalidate(self.root.local(), flushed),
+            invalidation: stale.then(start),
             garbage: prepared,
         }
     }

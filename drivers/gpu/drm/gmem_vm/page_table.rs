@@ -169,8 +169,8 @@ pub trait PageTable: Send + Unpin + Sized {
     fn stats(&self) -> Stats;
 
     /// Starts making the device forget what it cached of `range`, which covers all that was
-    /// committed with this token. Does not allocate, free or sleep: what the token still holds goes
-    /// along with the flush.
+    /// committed with this token; for hardware that caches no invalid entries that may be nothing.
+    /// Does not allocate, free or sleep: what the token still holds goes along with the flush.
     ///
     /// With `prune`, also takes empty tables out of that range: no change is planned that counts on
     /// them.
