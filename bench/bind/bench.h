@@ -26,7 +26,9 @@
  * unmaps whatever is there; both give 0 or a negative error. @lookup gives
  * bind_value() of the page, 0 if it is not mapped. @digest adds up bind_digest()
  * of all that is mapped. @len is how many mappings that is to the engine, and
- * @bytes how much memory they take, without what every VM takes.
+ * @bytes how much memory they take, without what every VM takes. @replaced is how
+ * many operations so far took something away that was mapped, so that the TLB has
+ * to be flushed; NULL if a flush is not for an operation alone.
  */
 struct bind_side {
 	const char *name;
@@ -38,6 +40,7 @@ struct bind_side {
 	u64 (*digest)(void *vm);
 	u64 (*len)(void *vm);
 	u64 (*bytes)(void *vm);
+	u64 (*replaced)(void *vm);
 };
 
 extern const struct bind_side bind_gpuvm;

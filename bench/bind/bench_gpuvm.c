@@ -44,6 +44,7 @@ struct bench_bo {
 struct bench_vm {
 	struct drm_gpuvm base;
 	struct bench_bo *bos[BIND_BOS];
+	u64 replaced;
 	unsigned int spares;
 	struct drm_gpuva *spare[SPARES];
 };
@@ -54,6 +55,7 @@ struct bench_vm {
 struct bench_steps {
 	struct bench_vm *vm;
 	struct drm_gpuvm_bo *vm_bo;
+	bool replaced;
 };
 
 static struct faux_device *faux;
@@ -90,6 +92,7 @@ static int step_remap(struct drm_gpuva_op *op, void *priv)
 	struct bench_vm *vm = steps->vm;
 	struct drm_gpuva *va = op->remap.unmap->va, *prev = NULL, *next = NULL;
 
+	steps->replaced = true;
 	if (op->remap.prev) {
 		prev = vm->spare[--vm->spares];
 		prev->flags = va->flags;
@@ -111,8 +114,10 @@ static int step_remap(struct drm_gpuva_op *op, void *priv)
 
 static int step_unmap(struct drm_gpuva_op *op, void *priv)
 {
+	struct bench_steps *steps = priv;
 	struct drm_gpuva *va = op->unmap.va;
 
+	steps->replaced = true;
 	drm_gpuva_unmap(&op->unmap);
 	drm_gpuva_unlink(va);
 	kfree(va);
@@ -215,6 +220,7 @@ static int gpuvm_map(void *data, u64 page, u64 pages, u32 bo, u64 bo_page)
 		goto unlock;
 	}
 	ret = drm_gpuvm_sm_map(&vm->base, &steps, &req);
+	vm->replaced += steps.replaced;
 	drm_gpuvm_bo_put(steps.vm_bo);
 unlock:
 	dma_resv_unlock(drm_gpuvm_resv(&vm->base));
@@ -233,8 +239,16 @@ static int gpuvm_unmap(void *data, u64 page, u64 pages)
 	if (!ret)
 		ret = drm_gpuvm_sm_unmap(&vm->base, &steps, page << PAGE_SHIFT,
 					 pages << PAGE_SHIFT);
+	vm->replaced += steps.replaced;
 	dma_resv_unlock(drm_gpuvm_resv(&vm->base));
 	return ret;
+}
+
+static u64 gpuvm_replaced(void *data)
+{
+	struct bench_vm *vm = data;
+
+	return vm->replaced;
 }
 
 static u64 gpuvm_lookup(void *data, u64 page)
@@ -303,6 +317,7 @@ const struct bind_side bind_gpuvm = {
 	.digest = gpuvm_digest,
 	.len = gpuvm_len,
 	.bytes = gpuvm_bytes,
+	.replaced = gpuvm_replaced,
 };
 
 static const struct drm_driver driver = {

@@ -8,7 +8,10 @@
  *
  * N is the number of mappings that the trace is about, OPS how many operations
  * (of pair and churn: pairs of a map and an unmap) were timed; MAPPINGS and BYTES
- * are those before or after them, whichever were more.
+ * are those before or after them, whichever were more. Besides, for a side whose
+ * driver has to flush the TLB for each operation that took something away:
+ *
+ *	bind-replaced SIDE TRACE OPS HOW_MANY_DID
  *
  * Neither side writes a page table: that is the driver's, and the same under
  * both. A trace is recorded before anything is timed and played from memory.
@@ -352,7 +355,7 @@ static noinline int play(const struct bind_side *side, void *vm, const struct tr
 /* Plays a trace in a new VM; logs what it took if the loop was measured before. */
 static int measure(const struct bind_side *side, const char *name, const struct trace *t, u64 *loop)
 {
-	u64 len, bytes, took = 0, untimed = 0, sum = 0;
+	u64 len, bytes, took = 0, untimed = 0, sum = 0, replaced = 0;
 	void *vm;
 	int ret;
 
@@ -364,6 +367,8 @@ static int measure(const struct bind_side *side, const char *name, const struct 
 		goto out;
 	len = side->len(vm);
 	bytes = side->bytes(vm);
+	if (side->replaced)
+		replaced = side->replaced(vm);
 	/* Only interrupts shall come between. */
 	sched_set_fifo(current);
 	ret = play(side, vm, t, t->timed, t->len, &sum, &took);
@@ -380,6 +385,9 @@ static int measure(const struct bind_side *side, const char *name, const struct 
 			(t->len - t->timed) / t->unit, took - *loop, len, bytes, sum);
 	else
 		*loop = took;
+	if (side->replaced)
+		pr_info("bind-replaced %s %s %u %llu\n", side->name, name, t->len - t->timed,
+			side->replaced(vm) - replaced);
 out:
 	side->destroy(vm);
 	cond_resched();

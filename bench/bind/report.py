@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""report.py LOG DIR: the bind benchmark's results, from the guest's kernel log.
+"""report.py LOG FLUSHES DIR: the bind benchmark's results, from the guest's kernel log
+and from what `npu remap` printed.
 
-Prints a table and leaves it as table.rst in DIR, with plot.svg: instructions per
-operation over the number of mappings. Fails if the log is not complete, or if the
-two sides did not end with the same pages mapped.
+Prints two tables and leaves them as table.rst in DIR, with plot.svg: instructions per
+operation over the number of mappings. Fails if a log is not complete, or if the two
+sides did not end with the same pages mapped.
 """
 
 import math
@@ -27,6 +28,13 @@ mapping tree and of drm_gpuvm, and the ratios of the first to the second. An
 operation of ``pair`` and ``churn`` is a map and an unmap. Bytes are per mapping
 that drm_gpuvm has, since gmem_vm merges those that continue each other. No page
 table on either side; ``bench/bind`` has the details.
+"""
+
+FLUSHES_ABOUT = """\
+TLB flushes per thousand operations of ``random-remap``, given in arrays of so many
+operations: those that the NPU counted, and, since ``drm_gpuvm`` hands a driver one
+operation after the other and leaves flushing to it, the operations that took something
+away there.
 """
 
 Row = namedtuple("Row", "instructions mappings bytes digest")
@@ -59,10 +67,23 @@ def cells(results):
                f"{gmem.bytes / gpuvm.bytes:.2f}")
 
 
-def table(results):
+def flushes(log, counted):
+    """The rows of the second table, as text."""
+    text = log.read_text(errors="replace")
+    match = re.search(r"bind-replaced drm_gpuvm random-remap (\d+) (\d+)$", text, re.M)
+    gpuvm = 1000 * int(match[2]) / int(match[1])
+    pattern = r"(\d+) operations in arrays of (\d+): (\d+) TLB invalidations"
+    found = re.findall(pattern, counted.read_text(errors="replace"))
+    if not found:
+        sys.exit("npu remap did not say how many TLB invalidations there were")
+    for ops, array, invalidations in found:
+        gmem = 1000 * int(invalidations) / int(ops)
+        yield (array, f"{gmem:.1f}", f"{gpuvm:.1f}", f"{gmem / gpuvm:.4f}")
+
+
+def table(rows):
     """A simple table of reStructuredText, which reads well as it is."""
-    rows = [HEADER, *cells(results)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     rule = " ".join("=" * width for width in widths)
     lines = [" ".join([row[0].ljust(widths[0])] +
                       [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])])
@@ -130,11 +151,13 @@ def plot(results):
 
 def main():
     """Reads the log, writes both files."""
-    log, directory = map(pathlib.Path, sys.argv[1:])
+    log, counted, directory = map(pathlib.Path, sys.argv[1:])
     results = parse(log)
-    text = table(results)
-    print(text, end="")
-    (directory / "table.rst").write_text(f"{ABOUT}\n{text}\n.. image:: plot.svg\n")
+    text = table([HEADER, *cells(results)])
+    second = table([("array", "gmem_vm", "drm_gpuvm", "ratio"), *flushes(log, counted)])
+    print(f"{text}\n{second}", end="")
+    (directory / "table.rst").write_text(
+        f"{ABOUT}\n{text}\n.. image:: plot.svg\n\n{FLUSHES_ABOUT}\n{second}")
     (directory / "plot.svg").write_text(plot(results))
 
 

@@ -6,6 +6,7 @@ mod embed;
 mod human;
 mod info;
 mod reference;
+mod remap;
 mod selftest;
 mod table;
 mod text;
@@ -38,6 +39,8 @@ enum Command {
     Info(info::Args),
     /// Let the device fill, copy and compare each kind of memory.
     Selftest(selftest::Args),
+    /// Remap single pages of a large reservation and count the TLB invalidations.
+    Remap(remap::Args),
     /// Compute sentences' vectors on the NPU and show which sentences are alike.
     Embed(embed::Args),
     /// Compute sentences' vectors on the CPU, for embed to check against. Needs no NPU.
@@ -54,6 +57,7 @@ pub fn run() -> Result {
     match &cli.command {
         Command::Info(args) => info::run(args, &device()?),
         Command::Selftest(args) => selftest::run(args, &device()?),
+        Command::Remap(args) => remap::run(args, &device()?),
         Command::Embed(args) => embed::run(args, device),
         Command::Reference(args) => reference::run(args),
     }
