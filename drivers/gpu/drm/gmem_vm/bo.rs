@@ -134,9 +134,9 @@ impl<D: Driver> Bo<D> {
             }
         };
         let bo = BoObject::<D>::new(device, usize::try_from(size)?, placement)?;
-        let mut object = Object::new();
-        let backing = match block {
+        let contents = match block {
             Some(block) => {
+                let mut object = Object::new();
                 let mut offset = 0;
                 for (local, bytes) in block.runs() {
                     object.push(Extent {
@@ -146,26 +146,23 @@ impl<D: Driver> Bo<D> {
                     })?;
                     offset += bytes;
                 }
-                Backing::Device(block)
+                Contents {
+                    backing: Backing::Device(block),
+                    object,
+                }
             }
             None => {
                 let parent: &D::ParentDevice<device::Bound> = device.as_ref();
-                let pages = HostPages::new(&*bo, parent.as_ref())?;
-                for (offset, address, bytes) in pages.runs() {
-                    if (offset | address | bytes) & (granule - 1) != 0 {
-                        // The device's pages are larger than the CPU's, and these are scattered.
-                        return Err(EOPNOTSUPP);
-                    }
-                    object.push(Extent {
-                        offset,
-                        location: Location::Host(address),
-                        size: bytes,
-                    })?;
+                let pages = HostPages::new(&*bo, parent.as_ref(), usize::try_from(granule)?)?;
+                let runs = pages.runs().map(|(_, address, bytes)| (address, bytes));
+                let object = Object::of_host_memory(size, granule, runs)?;
+                Contents {
+                    backing: Backing::Host(pages),
+                    object,
                 }
-                Backing::Host(pages)
             }
         };
-        bo.contents.populate(Contents { backing, object });
+        bo.contents.populate(contents);
         Ok(bo)
     }
 

@@ -60,23 +60,83 @@ struct Run {
     pages: usize,
 }
 
-/// Pinned shmem pages.
+/// Pages that stay where they are: pinned ones of shmem, or of folios that nobody else knows.
 ///
 /// # Invariants
 ///
 /// - `file` is a shmem file.
-/// - `runs` covers the file from its beginning, in the order of its pages, and we own one reference
-///   to each folio in there.
+/// - `runs` covers the object from its beginning, in the order of its pages, and we own one
+///   reference to each folio in there. With a `file` they are the file's, without one nobody else
+///   has a reference but who maps them.
 struct Pages {
-    file: ARef<File>,
+    file: Option<ARef<File>>,
     runs: KVVec<Run>,
 }
 
 impl Pages {
-    /// Pins all pages of an object.
-    fn new(obj: &impl IntoGEMObject) -> Result<Self> {
+    /// All pages of an object, in blocks of `granule` bytes that are each contiguous and aligned.
+    fn new(obj: &impl IntoGEMObject, granule: usize) -> Result<Self> {
         check_size(obj.size())?;
 
+        if granule > PAGE_SIZE {
+            Self::allocate(obj, granule)
+        } else {
+            Self::pin(obj)
+        }
+    }
+
+    /// Allocates folios of `granule` bytes, which is what shmem doesn't promise to have.
+    fn allocate(obj: &impl IntoGEMObject, granule: usize) -> Result<Self> {
+        if !granule.is_power_of_two() || obj.size() % granule != 0 {
+            return Err(EINVAL);
+        }
+
+        // INVARIANT: There are no runs yet.
+        let mut this = Self {
+            file: None,
+            runs: KVVec::new(),
+        };
+        let pages = granule >> PAGE_SHIFT;
+        for page in (0..obj.size() >> PAGE_SHIFT).step_by(pages) {
+            check_killed()?;
+            // So that nothing fails once there is a folio.
+            this.runs.reserve(1, GFP_KERNEL | __GFP_NOWARN)?;
+
+            // SAFETY: These flags may be used where sleeping is possible, as it is here.
+            let first = NonNull::new(unsafe {
+                bindings::alloc_pages(
+                    bindings::GFP_KERNEL_ACCOUNT
+                        | bindings::__GFP_ZERO
+                        | bindings::__GFP_RETRY_MAYFAIL
+                        | bindings::__GFP_NOWARN
+                        | 1 << bindings::___GFP_COMP_BIT,
+                    pages.ilog2(),
+                )
+            })
+            .ok_or(ENOMEM)?;
+
+            // SAFETY: The page is valid.
+            let pfn = unsafe { bindings::page_to_pfn(first.as_ptr()) };
+
+            // INVARIANT: The next pages of the object; the only reference to their folio is ours.
+            this.push(Run { page, pfn, pages })?;
+        }
+
+        Ok(this)
+    }
+
+    /// Adds a run behind the last one. There must be room.
+    fn push(&mut self, run: Run) -> Result {
+        match self.runs.last_mut() {
+            Some(last) if last.pfn + last.pages == run.pfn => last.pages += run.pages,
+            _ => self.runs.push_within_capacity(run).map_err(|_| ENOMEM)?,
+        }
+
+        Ok(())
+    }
+
+    /// Pins all shmem pages of an object.
+    fn pin(obj: &impl IntoGEMObject) -> Result<Self> {
         // SAFETY: The object is valid, and this field of it is constant.
         let filp = NonNull::new(unsafe { (*obj.as_raw()).filp }).ok_or(EINVAL)?;
 
@@ -84,41 +144,43 @@ impl Pages {
         // descriptors, so that nobody uses `fdget_pos()` on it.
         let file = unsafe { File::from_raw_file(filp.as_ptr()) };
 
+        let mapping = mapping(file);
+
         // INVARIANT: The `filp` of a GEM object is a shmem file; there are no runs yet.
         let mut this = Self {
-            file: file.into(),
+            file: Some(file.into()),
             runs: KVVec::new(),
         };
 
         // SAFETY: The mapping is valid as long as the file is.
-        unsafe { bindings::mapping_set_unevictable(this.mapping()) };
+        unsafe { bindings::mapping_set_unevictable(mapping) };
 
         let end = obj.size() >> PAGE_SHIFT;
         let mut page = 0;
         while page < end {
-            page += this.pin_folio(page, end)?;
+            // SAFETY: The mapping is that of `this.file`.
+            page += unsafe { this.pin_folio(mapping, page, end)? };
         }
 
         Ok(this)
     }
 
-    fn mapping(&self) -> *mut bindings::address_space {
-        // SAFETY: The file is valid, and this field of it is constant.
-        unsafe { (*self.file.as_ptr()).f_mapping }
-    }
-
     /// Pins the folio of the first page that isn't pinned yet. Returns how many pages of it there
     /// are from there on, `end` excluded.
-    fn pin_folio(&mut self, page: usize, end: usize) -> Result<usize> {
-        // SAFETY: The current task is valid.
-        if unsafe { bindings::fatal_signal_pending(kernel::current!().as_ptr()) } != 0 {
-            return Err(EINTR);
-        }
+    ///
+    /// # Safety
+    ///
+    /// `mapping` must be that of `self.file`.
+    unsafe fn pin_folio(
+        &mut self,
+        mapping: *mut bindings::address_space,
+        page: usize,
+        end: usize,
+    ) -> Result<usize> {
+        check_killed()?;
 
         // So that nothing fails once there is a reference.
         self.runs.reserve(1, GFP_KERNEL | __GFP_NOWARN)?;
-
-        let mapping = self.mapping();
 
         // SAFETY: The mapping is valid, and one of a shmem file by the type invariant.
         let folio = from_err_ptr(unsafe {
@@ -138,13 +200,7 @@ impl Pages {
         let pages = unsafe { pages_left(pfn) }.min(end - page);
 
         // INVARIANT: The next pages of the file and the reference to their folio go into `runs`.
-        match self.runs.last_mut() {
-            Some(last) if last.pfn + last.pages == pfn => last.pages += pages,
-            _ => self
-                .runs
-                .push_within_capacity(Run { page, pfn, pages })
-                .map_err(|_| ENOMEM)?,
-        }
+        self.push(Run { page, pfn, pages })?;
 
         Ok(pages)
     }
@@ -160,8 +216,10 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: The mapping is valid as long as the file is.
-        unsafe { bindings::mapping_clear_unevictable(self.mapping()) };
+        if let Some(file) = &self.file {
+            // SAFETY: The mapping is valid as long as the file is.
+            unsafe { bindings::mapping_clear_unevictable(mapping(file)) };
+        }
 
         let mut batch = FolioBatch::new();
         for run in &self.runs {
@@ -172,12 +230,32 @@ impl Drop for Pages {
                 // can't have been split or merged meanwhile.
                 unsafe {
                     let next = pfn + pages_left(pfn);
-                    batch.put_dirty(bindings::page_folio(bindings::pfn_to_page(pfn)));
+                    let folio = bindings::page_folio(bindings::pfn_to_page(pfn));
+                    match self.file {
+                        Some(_) => batch.put_dirty(folio),
+                        None => bindings::folio_put(folio),
+                    }
                     pfn = next;
                 }
             }
         }
     }
+}
+
+/// The page cache of a file.
+fn mapping(file: &File) -> *mut bindings::address_space {
+    // SAFETY: The file is valid, and this field of it is constant.
+    unsafe { (*file.as_ptr()).f_mapping }
+}
+
+/// Fails with `EINTR` if the current process is being killed.
+fn check_killed() -> Result {
+    // SAFETY: The current task is valid.
+    if unsafe { bindings::fatal_signal_pending(kernel::current!().as_ptr()) } != 0 {
+        return Err(EINTR);
+    }
+
+    Ok(())
 }
 
 /// How many pages there are in a folio from one of them on.
@@ -490,7 +568,7 @@ impl Drop for UserMapping {
     }
 }
 
-/// The shmem pages of a GEM object, pinned and mapped for a device to read and write.
+/// The pages of a GEM object, pinned and mapped for a device to read and write.
 ///
 /// It refers to the object's memory but not to the object, so it can be part of the object.
 ///
@@ -521,18 +599,25 @@ pub struct HostPages {
 impl HostPages {
     /// Allocates, or swaps in, and pins all pages of an object, and maps them for DMA.
     ///
-    /// Pages that had no contents are zero. Sleeps; only a fatal signal interrupts it. The pages are
-    /// accounted to the calling process.
+    /// Pages that had no contents are zero. They are those of the object's shmem file, unless the
+    /// device's smallest page, of `granule` bytes, is larger than the CPU's: then they are allocated
+    /// in blocks of that size, since pages of shmem can lie anywhere.
+    ///
+    /// Sleeps; only a fatal signal interrupts it. The pages are accounted to the calling process.
     ///
     /// # Errors
     ///
     /// - `ENOMEM` if there is not enough memory, for which the OOM killer isn't asked, or if the
     ///   object is larger than half of all memory;
     /// - `EINTR` if the process is being killed;
-    /// - `EINVAL` if the object has no shmem pages;
+    /// - `EINVAL` if the object has no shmem file, or blocks of `granule` bytes do not make up its size;
     /// - `EOPNOTSUPP` if CPU and device would not see each other's writes.
-    pub fn new(obj: &impl IntoGEMObject, dev: &Device<device::Bound>) -> Result<Self> {
-        let (mapping, table) = DmaMapping::new(Pages::new(obj)?, dev)?;
+    pub fn new(
+        obj: &impl IntoGEMObject,
+        dev: &Device<device::Bound>,
+        granule: usize,
+    ) -> Result<Self> {
+        let (mapping, table) = DmaMapping::new(Pages::new(obj, granule)?, dev)?;
 
         Ok(Self {
             user: SetOnce::new(),
