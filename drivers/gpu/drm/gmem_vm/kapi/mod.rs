@@ -9,10 +9,11 @@
 //! |---|---|
 //! | [`aperture`] | device memory behind a PCI BAR, mapped to userspace |
 //! | [`dma_fence`] | `struct dma_fence`: signalling, waiting, callbacks, lockdep annotations |
-//! | [`gem`] | the shmem pages of a GEM object, their DMA mapping, their mapping to userspace |
+//! | [`gem`] | the pages of a GEM object, their DMA mapping, their mapping to userspace |
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
 //! | [`pci`] | kinds of BARs, bus mastering |
 //! | [`prime`] | dma-bufs of others as GEM objects, pages of GEM objects for others |
+//! | [`random`] | random numbers |
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
 //! | [`trace`] | the tracepoints of trace.h |
 //! | [`user`] | arrays in user memory |
@@ -24,6 +25,7 @@ pub mod gem;
 pub mod ioctl;
 pub mod pci;
 pub mod prime;
+pub mod random;
 pub mod syncobj;
 pub mod trace;
 pub mod user;
