@@ -156,6 +156,9 @@ static void test_die(void)
 	struct npu_dmabufs before = npu_dmabufs();
 	struct npu_blocker blocker;
 	struct npu_bo visible = {};
+	struct drm_gmem_bind_op unmap;
+	struct drm_gmem_sync syncs[2];
+	uint32_t unbound;
 	uint32_t handle;
 	int running, queued;
 	struct drm_gmem_sync sync;
@@ -187,6 +190,12 @@ static void test_die(void)
 	igt_assert_eq(npu_submit(&ctx, &cb, ctx.queue, &sync, 1), 0);
 	queued = npu_sync_file_export(ctx.fd, ctx.syncobj);
 	igt_assert(running >= 0 && queued >= 0);
+	/* This unbind comes when the device is gone: nobody can say that it let go of the page. */
+	unmap = npu_op_unmap(GIB(31) + PAGE, PAGE);
+	unbound = npu_syncobj(ctx.fd, 0);
+	syncs[0] = npu_wait_for(blocker.syncobj);
+	syncs[1] = npu_signal(unbound);
+	igt_assert_eq(npu_bind_async(&ctx, 0, &unmap, 1, syncs, 2), 0);
 
 	npu_inject(regs, NPU_INJECT_DIE, 0xdead);
 
@@ -196,6 +205,7 @@ static void test_die(void)
 		 npu_sync_file_status(queued));
 	igt_assert(is_gone(npu_sync_file_status(running)));
 	igt_assert(is_gone(npu_sync_file_status(queued)));
+	igt_assert_eq(npu_fence_result(ctx.fd, unbound), -EIO);
 	await_enodev(ctx.fd);
 	igt_waitchildren();
 	late = npu_udmabuf(KIB(64), 0, NULL);

@@ -28,6 +28,7 @@ use gmem_vm::{
         Chain,
         Link, //
     },
+    kapi::signal::check_killed,
     page_table::Stats,
     sort::heapsort,
     Basis,
@@ -181,7 +182,7 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Allocates the tables of a plan. A signal ends it with `ERESTARTSYS`: there may be many.
+    /// Allocates the tables of a plan. `EINTR` if the process is killed meanwhile: there may be many.
     pub(crate) fn new(device: &NpuDevice, mut plan: Plan) -> Result<Self> {
         let mut prepared = Self::default();
         let mut last = None;
@@ -191,9 +192,7 @@ impl Prepared {
                 continue;
             }
             last = Some(key);
-            if current!().signal_pending() {
-                return Err(ERESTARTSYS);
-            }
+            check_killed()?;
             let level = (key.0 & (PAGE - 1)) as u32;
             let table = Table::new(device, level)?;
             if level == 0 {
@@ -581,7 +580,9 @@ impl gmem_vm::PageTable for PageTable {
                 &mut flushed,
             );
         }
-        let stale = prepared.stale || !prepared.retired.is_empty();
+        // Of a device that is gone, entries read as invalid: then the flush has to make sure that it
+        // accesses nothing any more.
+        let stale = prepared.stale || !prepared.retired.is_empty() || npu.hw().is_gone();
         let start = || npu.hw().start_invalidate(self.root.local(), flushed);
         Flush {
             hw: npu.hw_arc(),

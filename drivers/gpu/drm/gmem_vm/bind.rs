@@ -327,8 +327,8 @@ impl<D: Driver> Vm<D> {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC` (device memory for page tables), `ENOENT` (VM destroyed), `EIO` (the device
-    /// did not confirm an earlier change), `EBUSY` ([`MAX_PENDING`] are not done), `ERESTARTSYS` (a
-    /// signal came): nothing was changed. The fence's error is `EIO` if the
+    /// did not confirm an earlier change), `EBUSY` ([`MAX_PENDING`] are not done), `EINTR` (the
+    /// process is being killed): nothing was changed. The fence's error is `EIO` if the
     /// device does not confirm this one, and the VM is unusable then; `ECANCELED` if the VM was
     /// destroyed before.
     pub fn bind(
@@ -337,17 +337,16 @@ impl<D: Driver> Vm<D> {
         ops: KVVec<BindOp<D>>,
         syncs: Syncs,
     ) -> Result<ARef<Fence>> {
-        let fence = self.enqueue(queue, ops, syncs)?;
-        queue.kick();
-        Ok(fence)
+        self.enqueue(queue, ops, syncs, BindQueue::kick)
     }
 
-    /// As [`bind`](Self::bind), but leaves it to the caller that the queue goes on.
+    /// Queues a batch; `and_then` is called under the VM lock.
     fn enqueue(
         self: &Arc<Self>,
         queue: &Arc<BindQueue<D>>,
         ops: KVVec<BindOp<D>>,
         mut syncs: Syncs,
+        and_then: impl FnOnce(&Arc<BindQueue<D>>),
     ) -> Result<ARef<Fence>> {
         let Some(hull) = ops.iter().map(BindOp::range).reduce(|a, b| a.hull(&b)) else {
             return Err(EINVAL);
@@ -435,6 +434,7 @@ impl<D: Driver> Vm<D> {
         trace::bind(id, hull.start(), hull.end(), count);
         // Cannot fail: room was made above.
         let _ = space.pending.push_within_capacity((touched, fence.clone()));
+        and_then(queue);
         drop(space);
         syncs.publish(&fence);
         Ok(fence)
@@ -452,12 +452,17 @@ impl<D: Driver> Vm<D> {
         ops: KVVec<BindOp<D>>,
         syncs: Syncs,
     ) -> Result {
-        let fence = self.enqueue(queue, ops, syncs)?;
+        let fence = self.enqueue(queue, ops, syncs, |_| ())?;
         // What is ready is done here, and freed here, rather than by a worker.
         queue.advance();
         queue.free_retired();
         if !fence.is_signaled() {
-            queue.kick();
+            let space = self.space.lock();
+            // Once it is closed, nothing may be queued any more, and all batches end by themselves.
+            if !space.closed {
+                queue.kick();
+            }
+            drop(space);
             fence.wait(true, None).map_err(|_| EINTR)?;
         }
         fence.status().unwrap_or(Ok(()))

@@ -150,7 +150,8 @@ impl<D: Driver> BindQueue<D> {
         fence
     }
 
-    /// Lets a worker go on. Any context.
+    /// Lets a worker go on. Any context, but only while the VM is not closed, which the VM lock tells,
+    /// or from a waiter: closing waits for what was queued before.
     pub(crate) fn kick(self: &Arc<Self>) {
         let _ = self.device.workers().bind.enqueue::<_, 0>(self.clone());
     }

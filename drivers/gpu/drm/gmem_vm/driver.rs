@@ -74,7 +74,7 @@ pub struct Access {
 /// A driver's own attributes of a mapping (caching, compression, ...), carried from the ioctl to
 /// the page table entry untouched. Mappings merge only if theirs are equal.
 pub trait MapAttrs: Copy + PartialEq + Send + Sync + Unpin + 'static {
-    /// From the `attrs` field of `struct drm_gmem_bind_op`.
+    /// From the `attrs` field of `struct drm_gmem_bind_op`. 0 is always valid: sparse memory has it.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ pub struct CopyOp {
 ///     type Hardware = Hardware;
 ///     type Client = Client;
 ///     type PageTable = page_table::PageTable;
-///     const CAPS: Caps = Caps { page_sizes: SZ_4K | SZ_64K | SZ_2M, va_start: 0, va_end: 1 << 48, faults: Faults::Fatal };
+///     const CAPS: Caps = Caps { page_sizes: PAGE_SIZES, va_start: 4096, va_end: 1 << 48, faults: Faults::Fatal };
 ///     // ...
 /// }
 /// ```
@@ -166,7 +166,8 @@ pub trait Driver:
 
     /// Allocates what a plan says, with all tables empty.
     ///
-    /// Process context, may sleep. `ENOMEM` for host memory, `ENOSPC` for device memory.
+    /// Process context, may sleep. `ENOMEM` for host memory, `ENOSPC` for device memory, `EINTR` if the
+    /// process is being killed.
     fn prepare_tables(
         device: &drm::Device<Self>,
         plan: <Self::PageTable as PageTable>::Plan,

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/drm/drm_gem.h`](srctree/include/drm/drm_gem.h)
 
+use super::signal::check_killed;
 use core::{
     mem::MaybeUninit,
     num::NonZero,
@@ -246,16 +247,6 @@ impl Drop for Pages {
 fn mapping(file: &File) -> *mut bindings::address_space {
     // SAFETY: The file is valid, and this field of it is constant.
     unsafe { (*file.as_ptr()).f_mapping }
-}
-
-/// Fails with `EINTR` if the current process is being killed.
-fn check_killed() -> Result {
-    // SAFETY: The current task is valid.
-    if unsafe { bindings::fatal_signal_pending(kernel::current!().as_ptr()) } != 0 {
-        return Err(EINTR);
-    }
-
-    Ok(())
 }
 
 /// How many pages there are in a folio from one of them on.

@@ -14,6 +14,7 @@
 //! | [`pci`] | kinds of BARs, bus mastering |
 //! | [`prime`] | dma-bufs of others as GEM objects, pages of GEM objects for others |
 //! | [`random`] | random numbers |
+//! | [`signal`] | whether the process is being killed |
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
 //! | [`trace`] | the tracepoints of trace.h |
 //! | [`user`] | arrays in user memory |
@@ -26,6 +27,7 @@ pub mod ioctl;
 pub mod pci;
 pub mod prime;
 pub mod random;
+pub mod signal;
 pub mod syncobj;
 pub mod trace;
 pub mod user;
