@@ -472,7 +472,6 @@ static void test_unbind_import(void)
 	npu_assert_dmabufs(before);
 	/* Once is enough. */
 	igt_assert_eq(unmapped(), 2);
-	npu_sysfs_write(TRACING "events/dma/dma_unmap_sg/enable", "0");
 	assert_works();
 }
 
@@ -507,6 +506,7 @@ int igt_main()
 
 	/* The node gets its old name back once nobody holds it any more. */
 	igt_fixture() {
+		npu_sysfs_write(TRACING "events/dma/dma_unmap_sg/enable", "0");
 		restore();
 		driver_write("unbind");
 		driver_write("bind");
