@@ -39,7 +39,8 @@ enum Command {
     Info(info::Args),
     /// Let the device fill, copy and compare each kind of memory.
     Selftest(selftest::Args),
-    /// Remap single pages of a large reservation and count the TLB invalidations.
+    /// Remap single pages of a large reservation and count the TLB invalidations. Takes some 110 MiB of
+    /// device memory for page tables.
     Remap(remap::Args),
     /// Compute sentences' vectors on the NPU and show which sentences are alike.
     Embed(embed::Args),

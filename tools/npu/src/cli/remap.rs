@@ -2,7 +2,8 @@
 
 //! `npu remap`: what games do to a reservation, and how many TLB invalidations that takes.
 //!
-//! The trace is `random-remap` of the bind benchmark (`bench/bind/bench_main.c`).
+//! The trace is `random-remap` of the bind benchmark (`bench/bind/bench_main.c`), but for the objects,
+//! of which there are only two here.
 
 use npu::{Bo, Device, MapOptions, Memory, Vm};
 
@@ -70,6 +71,7 @@ pub fn run(args: &Args, device: &Device) -> Result {
                 if random.below(4) == 0 {
                     return bind.unmap(va..va + PAGE);
                 }
+                // Where the trace draws the object.
                 random.below(15);
                 let part = 2 * PAGE * page % LARGE;
                 bind.map_part(&small, part..part + PAGE, va, MapOptions::default())
