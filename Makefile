@@ -26,10 +26,10 @@ test: ## all tests, on the debug kernel (TESTS=pattern for some)
 shell: ## a shell in a guest with an NPU, modules loaded (FLAVOUR=debug ...)
 	@$(LAB)/shell
 
-bench: ## one benchmark: BENCH=name
+bench: ## one benchmark: BENCH=bind
 	@$(LAB)/bench
 
-modules: ## gmem_vm.ko and npu.ko, for the lab's kernels or for KDIR=...
+modules: ## the kernel modules, for the lab's kernels or for KDIR=...
 	@$(LAB)/modules $(FLAVOUR)
 
 tools: ## npu-device and npu, into build/bin

@@ -103,7 +103,8 @@ impl<D: Driver> Bo<D> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the size is 0, not a multiple of the CPU page size or above [`MAX_SIZE`];
+    /// `EINVAL` if the size is 0, not a multiple of the CPU's and of the device's smallest page size, or
+    /// above [`MAX_SIZE`];
     /// `ENOSPC` if device memory is full or absent; `ENOMEM`; `EIO` or `ENODEV` if the device
     /// failed to clear its memory; `EOPNOTSUPP` if the device can't reach the host memory as it is.
     pub fn create(
@@ -287,8 +288,9 @@ impl<D: Driver> gem::DriverObject for Bo<D> {
     /// # Errors
     ///
     /// `ENODEV` if the device is gone; `EINVAL` if the size is above [`MAX_SIZE`] or not a multiple of
-    /// the device's smallest page, or if the exporter maps less than it; `EOPNOTSUPP` if the device can't reach the memory as it is:
-    /// scattered in less than its pages, or behind bounce buffers; `ENOMEM`.
+    /// the device's smallest page, or if the exporter maps less than it; `EOPNOTSUPP` if the device
+    /// can't reach the memory as it is: scattered in less than its pages, or behind bounce buffers;
+    /// `ENOMEM`.
     fn import(
         device: &drm::Device<D, drm::Registered>,
         import: &gem::Import<'_>,

@@ -42,7 +42,8 @@ use kernel::prelude::*;
 pub struct MapRun<A> {
     /// The device addresses, multiples of the granule.
     pub range: VaRange,
-    /// Where the first byte is; a multiple of the granule.
+    /// Where the first byte is; a multiple of the granule. `Sparse`: reads give 0, writes vanish. Every
+    /// driver must be able to map that.
     pub location: Location,
     /// What the device may do.
     pub access: Access,
@@ -122,7 +123,7 @@ pub enum Basis {
 
 /// A device page table.
 ///
-/// All methods are called in process context with the lock of the tables held. Dropping it frees its
+/// All methods but `make_room` and `root` are called in process context with the lock of the tables held. Dropping it frees its
 /// tables; by then nothing is mapped and the flush of the last unmap was waited for.
 pub trait PageTable: Send + Unpin + Sized {
     /// The driver's own attributes of a mapping.
@@ -163,13 +164,16 @@ pub trait PageTable: Send + Unpin + Sized {
     fn map(&mut self, prepared: &mut Self::Prepared, run: &MapRun<Self::Attrs>);
 
     /// Unmaps a range, all or part of which may not be mapped. Does not allocate, sleep or fail.
+    ///
+    /// The end of a VM is an unmap of all there is, with an empty token and not planned.
     fn unmap(&mut self, prepared: &mut Self::Prepared, range: VaRange);
 
     /// How much it takes now. May be slow.
     fn stats(&self) -> Stats;
 
     /// Starts making the device forget what it cached of `range`, which covers all that was
-    /// committed with this token; for hardware that caches no invalid entries that may be nothing.
+    /// committed with this token. Where only invalid entries were changed and the hardware caches none
+    /// of those, there is nothing to do.
     /// Does not allocate, free or sleep: what the token still holds goes along with the flush.
     ///
     /// With `prune`, also takes empty tables out of that range: no change is planned that counts on

@@ -90,7 +90,7 @@ DECLARE_EVENT_CLASS(gmem_vm_range,
 /* A range was unmapped in a page table. */
 DEFINE_EVENT(gmem_vm_range, gmem_vm_unmap, TP_PROTO(u64 start, u64 end), TP_ARGS(start, end));
 
-/* The device was told to forget a range. */
+/* A batch was committed; the device was told to forget the range, if it could know it. */
 DEFINE_EVENT(gmem_vm_range, gmem_vm_flush, TP_PROTO(u64 start, u64 end), TP_ARGS(start, end));
 
 #endif

@@ -77,10 +77,10 @@ pub fn exported_pages<T: gem::DriverObject>(
     let count = object.size() >> PAGE_SHIFT;
     let pfns = (0..count).map_while(|page| pages.pfn(page));
 
-    // SAFETY: The pages are ordinary memory with a `struct page`, of a shmem file or allocated for this
-    // object, and meant for userspace. They are pinned as long as the `HostPages` live. These live as long as the object is
-    // shared: `pages_of` gives a reference to them that is as good as any to the object's data, for
-    // however long somebody has that. Only who owns the data alone can drop them; that is the release
-    // of the object.
+    // SAFETY: The pages are ordinary memory with a `struct page`, of a shmem file or allocated for
+    // this object, and meant for userspace. They are pinned as long as the `HostPages` live. These
+    // live as long as the object is shared: `pages_of` gives a reference to them that is as good as
+    // any to the object's data, for however long somebody has that. Only who owns the data alone can
+    // drop them; that is the release of the object.
     unsafe { gem::ExportedPages::new(object, pfns) }
 }

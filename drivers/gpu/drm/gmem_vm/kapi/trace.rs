@@ -51,7 +51,7 @@ pub fn unmap(start: u64, end: u64) {
     unsafe { gmem_vm_trace_unmap(start, end) };
 }
 
-/// A flush was started.
+/// A batch was committed to the page table; the driver has started a flush, if one is needed.
 pub fn flush(start: u64, end: u64) {
     // SAFETY: All arguments are plain numbers.
     unsafe { gmem_vm_trace_flush(start, end) };

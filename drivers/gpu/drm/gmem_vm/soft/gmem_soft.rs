@@ -3,8 +3,9 @@
 //! gmem_vm embedded by a device that is nothing but software.
 //!
 //! It is as unlike the NPU as the traits allow: no local memory, one page size of 64 KiB, no faults, a
-//! page table of two levels in table memory of its own. What is here is all that such a driver needs;
-//! KUnit runs the framework over it, and a driver author can begin with it.
+//! page table of two levels in table memory of its own. What is here is all that the
+//! framework needs; KUnit runs it, and a driver author can begin with it. It has no userspace: for
+//! ioctls, probe and copies see drivers/accel/npu.
 //!
 //! | file | what is in it |
 //! |---|---|

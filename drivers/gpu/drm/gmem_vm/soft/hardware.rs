@@ -189,7 +189,8 @@ impl Hardware {
         Ok(entry)
     }
 
-    /// Forgets what the walk remembers of a range. `EIO` if the device does not confirm it.
+    /// Forgets what the walk remembers of a range. `EIO` if the device does not confirm it. (A driver of
+    /// hardware has to cut that off then, since memory is freed, and to say that it is gone.)
     pub(crate) fn invalidate(&self, root: u32, range: VaRange) -> Result {
         self.flushes.add(1, Relaxed);
         let mut tlb = self.tlb.lock();

@@ -171,6 +171,7 @@ impl gmem_vm::PageTable for PageTable {
     }
 
     fn plan_map(&self, plan: &mut Plan, run: &MapRun<Attrs>, _basis: Basis) {
+        // The basis does not matter: tables go by a prune only.
         for index in tables(run.range) {
             if self.tables[index].is_none() {
                 plan.0[index / 64] |= 1 << (index % 64);
