@@ -8,9 +8,17 @@
 //! | module | wraps |
 //! |---|---|
 //! | [`aperture`] | device memory behind a PCI BAR, mapped to userspace |
+//! | [`area`] | `struct vm_area_struct`, with the memory map locked |
+//! | [`device_private`] | `struct dev_pagemap`: pages of processes in the memory of a device |
+//! | [`dma`] | DMA addresses of pages that are not the device's |
 //! | [`dma_fence`] | `struct dma_fence`: signalling, waiting, callbacks, lockdep annotations |
 //! | [`gem`] | the pages of a GEM object, their DMA mapping, their mapping to userspace |
+//! | [`hmm`] | `hmm_range_fault()`: what the CPU maps |
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
+//! | [`lock`] | locks in generic types |
+//! | [`migrate`] | `migrate_vma_*()` and `migrate_device_*()` |
+//! | [`mmu_notifier`] | `struct mmu_interval_notifier`, in two passes |
+//! | [`module`] | references to a module |
 //! | [`pci`] | kinds of BARs, bus mastering |
 //! | [`prime`] | dma-bufs of others as GEM objects, pages of GEM objects for others |
 //! | [`random`] | random numbers |
@@ -21,14 +29,24 @@
 //! | [`work`] | workqueues that are destroyed, work that is cancelled |
 
 pub mod aperture;
+pub mod area;
+pub mod device_private;
+pub mod dma;
 pub mod dma_fence;
 pub mod gem;
+pub mod hmm;
 pub mod ioctl;
+pub mod lock;
+pub mod migrate;
+pub mod mmu_notifier;
+pub mod module;
 pub mod pci;
 pub mod prime;
 pub mod random;
 pub mod signal;
 pub mod syncobj;
+#[cfg(CONFIG_KUNIT = "y")]
+mod testing;
 pub mod trace;
 pub mod user;
 pub mod work;
