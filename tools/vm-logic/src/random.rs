@@ -8,10 +8,25 @@ use crate::{
     mapping::{Backing, Mapping, MappingTree, Needs, Removed},
     prelude::{ENOMEM, fail_after, warnings},
     range::VaRange,
+    range_map::{RangeMap, Stock, Value},
 };
 use proptest::prelude::*;
 
 const PAGES: u64 = 96;
+
+/// A value that is the same everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Plain(u8);
+
+impl Value for Plain {
+    fn advance(&self, _bytes: u64) -> Self {
+        *self
+    }
+
+    fn continues(&self, _bytes: u64, next: &Self) -> bool {
+        self == next
+    }
+}
 
 /// One change of a batch: pages from `first`, `count` of them.
 #[derive(Clone, Debug)]
@@ -158,6 +173,40 @@ proptest! {
             let seen = pages(&tree);
             prop_assert_eq!(&seen, &model);
             prop_assert_eq!(tree.len(), runs(&model));
+        }
+        prop_assert_eq!(warnings(), 0);
+    }
+
+    #[test]
+    fn a_stock_of_what_is_lacking_is_enough(
+        batches in prop::collection::vec(
+            (prop::collection::vec((0..4000u64, 1..60u64, any::<Option<u8>>()), 1..60), 0..40usize),
+            1..40,
+        ),
+    ) {
+        let mut map = RangeMap::new();
+        let mut model = vec![None; 4096];
+        for (changes, keep) in &batches {
+            let mut stock = Stock::new();
+            stock.fill(map.lacks(changes.len())).expect("memory");
+            map.supply(&mut stock);
+            // As under a lock, where there is none.
+            fail_after(Some(0));
+            for &(start, size, value) in changes {
+                let range = VaRange::new(start, size).expect("not empty");
+                match value {
+                    Some(value) => map.set(range, Plain(value % 4), |_| ()),
+                    None => map.clear(range, |_| ()),
+                }
+                let value = value.map(|value| Plain(value % 4));
+                model[start as usize..(start + size) as usize].fill(value);
+            }
+            fail_after(None);
+            map.surplus(*keep, &mut stock);
+        }
+        for (address, value) in model.iter().enumerate() {
+            let found = map.get(address as u64).map(|entry| *entry.value);
+            prop_assert_eq!(found, *value);
         }
         prop_assert_eq!(warnings(), 0);
     }

@@ -12,6 +12,7 @@
 use crate::{
     range::VaRange,
     range_map::{
+        Entry,
         RangeMap,
         Value, //
     }, //
@@ -152,6 +153,20 @@ impl Attr {
     }
 }
 
+impl Attr {
+    /// Whether it says how the page table of a device has memory that is mirrored, or where that is.
+    pub fn is_seen_in_page_table(&self) -> bool {
+        matches!(
+            self.kind,
+            AttrKind::PreferredLocation
+                | AttrKind::Access
+                | AttrKind::ReadOnly
+                | AttrKind::Exec
+                | AttrKind::Driver
+        )
+    }
+}
+
 /// A value for each attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AttrSet {
@@ -239,6 +254,48 @@ impl AttrMap {
                 None => (*entry.value, entry.range.intersect(&range).unwrap_or(range)),
             },
         }
+    }
+
+    /// The attributes at an address.
+    pub fn at(&self, address: u64) -> AttrSet {
+        self.map
+            .get(address)
+            .map_or(AttrSet::DEFAULT, |entry| *entry.value)
+    }
+
+    /// The largest part of a range around one of its addresses that has the same attributes as that.
+    pub fn alike(&self, address: u64, range: VaRange) -> VaRange {
+        let found = match self.map.get(address) {
+            Some(entry) => Some(entry.range),
+            None => {
+                let end = |entry: Entry<'_, AttrSet>| entry.range.end();
+                let before = VaRange::from_bounds(range.start(), address);
+                let before = before.and_then(|r| self.map.overlaps(r).map(end).last());
+                let behind = VaRange::from_bounds(address, range.end());
+                let behind = behind.and_then(|r| Some(self.map.first_overlap(&r)?.range.start()));
+                VaRange::from_bounds(
+                    before.unwrap_or(range.start()),
+                    behind.unwrap_or(range.end()),
+                )
+            }
+        };
+        found.and_then(|r| r.intersect(&range)).unwrap_or(range)
+    }
+
+    /// Sets all attributes at the beginning of a range, up to where something was advised already; returns where
+    /// that is. `ENOMEM`.
+    pub fn fill(&mut self, range: VaRange, set: AttrSet) -> Result<u64> {
+        let (old, part) = self.get(range);
+        if old != AttrSet::DEFAULT {
+            return Ok(range.start());
+        }
+        if set == old {
+            return Ok(part.end());
+        }
+        self.map.reserve(1)?;
+        self.map.set(part, set, |_| ());
+        self.map.trim();
+        Ok(part.end())
     }
 
     /// Sets attributes in a range, in order. All others are set to their defaults, if `reset`, or
@@ -350,6 +407,84 @@ mod tests {
         assert_eq!(map.len(), 2);
         map.advise(range(0, 20)?, &[], true)?;
         assert!(map.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn alike_is_the_largest_part_around_an_address() -> Result {
+        let mut map = AttrMap::new();
+        map.advise(range(4, 6)?, &[attr(AttrKind::Pinned, 1)?], false)?;
+        map.advise(
+            range(6, 8)?,
+            &[attr(AttrKind::Pinned, 0)?, attr(AttrKind::Exec, 1)?],
+            false,
+        )?;
+        map.advise(range(12, 14)?, &[attr(AttrKind::Pinned, 1)?], false)?;
+        let all = range(0, 20)?;
+        for (page, part) in [
+            (0, (0, 4)),
+            (3, (0, 4)),
+            (4, (4, 6)),
+            (5, (4, 6)),
+            (6, (6, 8)),
+            (8, (8, 12)),
+            (10, (8, 12)),
+            (11, (8, 12)),
+            (13, (12, 14)),
+            (14, (14, 20)),
+            (19, (14, 20)),
+        ] {
+            assert_eq!(map.alike(page << 12, all), range(part.0, part.1)?);
+            // Any of its bytes will do.
+            assert_eq!(map.alike((page << 12) + 0xfff, all), range(part.0, part.1)?);
+        }
+        // No more than was asked for.
+        assert_eq!(map.alike(5 << 12, range(5, 7)?), range(5, 6)?);
+        assert_eq!(map.alike(9 << 12, range(9, 11)?), range(9, 11)?);
+        assert_eq!(map.alike(9 << 12, range(7, 11)?), range(8, 11)?);
+        assert_eq!(map.alike(9 << 12, range(9, 13)?), range(9, 12)?);
+        map.advise(all, &[], true)?;
+        assert_eq!(map.alike(9 << 12, all), all);
+        Ok(())
+    }
+
+    #[test]
+    fn at_agrees_with_get() -> Result {
+        let mut map = AttrMap::new();
+        map.advise(range(2, 4)?, &[attr(AttrKind::Access, 3)?], false)?;
+        map.advise(range(3, 6)?, &[attr(AttrKind::Driver, 77)?], false)?;
+        for page in 0..8 {
+            let (set, _) = map.get(range(page, 8)?);
+            assert_eq!(map.at(page << 12), set);
+            assert_eq!(map.at((page << 12) + 0xfff), set);
+        }
+        assert_eq!(map.at(3 << 12).get(AttrKind::Access), 3);
+        assert_eq!(map.at(3 << 12).get(AttrKind::Driver), 77);
+        assert_eq!(map.at(u64::MAX), AttrSet::DEFAULT);
+        Ok(())
+    }
+
+    #[test]
+    fn fill_stops_at_what_was_advised() -> Result {
+        let mut map = AttrMap::new();
+        let set = AttrSet::DEFAULT.with(attr(AttrKind::Follow, 1)?);
+        map.advise(range(2, 4)?, &[attr(AttrKind::Follow, 1)?], false)?;
+        map.advise(range(8, 10)?, &[attr(AttrKind::Pinned, 1)?], false)?;
+        // On from what is the same, with which it merges.
+        assert_eq!(map.fill(range(4, 12)?, set)?, 8 << 12);
+        assert_eq!(map.len(), 2);
+        assert_eq!(map.alike(4 << 12, range(0, 20)?), range(2, 8)?);
+        // Something is there.
+        assert_eq!(map.fill(range(8, 12)?, set)?, 8 << 12);
+        assert_eq!(map.fill(range(5, 12)?, set)?, 5 << 12);
+        assert_eq!(map.at(9 << 12).get(AttrKind::Follow), 0);
+        // Nothing is behind.
+        assert_eq!(map.fill(range(10, 11)?, set)?, 11 << 12);
+        assert_eq!(map.at(11 << 12), AttrSet::DEFAULT);
+        // Defaults are not stored.
+        let before = map.len();
+        assert_eq!(map.fill(range(15, 16)?, AttrSet::DEFAULT)?, 16 << 12);
+        assert_eq!(map.len(), before);
         Ok(())
     }
 }

@@ -90,9 +90,35 @@ impl Memory {
             // Keep the visible part, which is at the bottom, for those who need it.
             GpuBuddyAllocMode::TopDown
         };
+        self.alloc_blocks(mode, size, self.granule)
+    }
+
+    /// Allocates `size` bytes, a power of two, as one run that is aligned to it; outside of the visible part if
+    /// there is room.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    pub fn alloc_chunk(&self, size: u64) -> Result<MemoryBlock> {
+        let alignment = Alignment::new_checked(usize::try_from(size)?).ok_or(EINVAL)?;
+        if alignment < self.granule {
+            return Err(EINVAL);
+        }
+        if size > self.size() {
+            return Err(ENOSPC);
+        }
+        self.alloc_blocks(GpuBuddyAllocMode::TopDown, size, alignment)
+    }
+
+    fn alloc_blocks(
+        &self,
+        mode: GpuBuddyAllocMode,
+        size: u64,
+        least: Alignment,
+    ) -> Result<MemoryBlock> {
         let blocks = KBox::pin_init(
             self.buddy
-                .alloc_blocks(mode, size, self.granule, GpuBuddyAllocFlags::default()),
+                .alloc_blocks(mode, size, least, GpuBuddyAllocFlags::default()),
             GFP_KERNEL,
         )?;
         Ok(MemoryBlock { blocks })

@@ -229,6 +229,15 @@ impl<V> RangeMap<V> {
 
     #[cold]
     fn reserve_slowly(&mut self, changes: usize) -> Result {
+        let needed = self.needed(changes);
+        while self.spares.len < needed {
+            self.spares.add(GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// Nodes that so many changes can need.
+    fn needed(&self, changes: usize) -> usize {
         // A change adds two entries at most: its own, and the rest of one that it cut in two.
         let entries = 2 * changes;
         // Each entry can split one leaf. It can also split one inner node of each level; but after the
@@ -237,10 +246,7 @@ impl<V> RangeMap<V> {
         // splits, and less than one for INNER / 5 entries.
         let inners = (entries * (self.height + 1))
             .min(self.inners + self.inners / 4 + entries / (INNER / 5) + self.height + 2);
-        while self.spares.len < entries + inners {
-            self.spares.add(GFP_KERNEL)?;
-        }
-        Ok(())
+        entries + inners
     }
 
     /// Gives back most of what was reserved and not needed, unless as much is likely to be needed
@@ -251,6 +257,67 @@ impl<V> RangeMap<V> {
         let most = KEEP + 2 * (self.height + 2) + 2 * changes + changes / 8;
         if self.spares.len > most {
             self.spares.trim(most);
+        }
+    }
+}
+
+/// Nodes for a map that changes under a lock under which nothing may be allocated.
+pub struct Stock<V>(Spares<V>);
+
+impl<V> Stock<V> {
+    /// None.
+    pub const fn new() -> Self {
+        Self(Spares::new())
+    }
+
+    /// Allocates nodes until there are so many. `ENOMEM`.
+    pub fn fill(&mut self, nodes: usize) -> Result {
+        while self.0.len < nodes {
+            self.0.add(GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+}
+
+impl<V> Default for Stock<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> RangeMap<V> {
+    /// How many nodes are missing for so many changes.
+    pub fn lacks(&self, changes: usize) -> usize {
+        self.needed(changes).saturating_sub(self.spares.len)
+    }
+
+    /// How many nodes are missing for setting so many ranges, one behind the other, where none are, and for so
+    /// many changes besides. These are few, for an entry of a row splits a leaf only after half a leaf of others.
+    pub fn lacks_for_row(&self, ranges: usize, changes: usize) -> usize {
+        let leaves = ranges / (LEAF / 2) + 2;
+        // As for leaves, with a quarter of an inner node; and one more of each level, and a new root.
+        let inners = leaves / (INNER / 4 - 1) + 2 * (self.height + 2);
+        (self.needed(changes) + leaves + inners).saturating_sub(self.spares.len)
+    }
+
+    /// Takes all of a stock, which may then be dropped under any lock.
+    pub fn supply(&mut self, stock: &mut Stock<V>) {
+        while stock.0.len > 0 {
+            let Some(node) = stock.0.take() else {
+                return;
+            };
+            self.spares.put(node);
+        }
+    }
+
+    /// Puts what is not needed for so many changes into a stock, to be freed where that is allowed.
+    pub fn surplus(&mut self, changes: usize, stock: &mut Stock<V>) {
+        let most = self.needed(changes);
+        while self.spares.len > most {
+            let Some(node) = self.spares.take() else {
+                return;
+            };
+            stock.0.put(node);
         }
     }
 }

@@ -94,8 +94,8 @@ impl Syncs {
     }
 
     /// Publishes a fence in every point that shall be signalled. Cannot fail and does not allocate.
-    pub fn publish(self, fence: &Fence) {
-        for signal in self.signals {
+    pub fn publish(&mut self, fence: &Fence) {
+        for signal in core::mem::take(&mut self.signals) {
             match signal {
                 Signal::Binary(syncobj) => syncobj.replace_fence(Some(fence)),
                 Signal::Point(syncobj, node, point) => syncobj.add_point(node, fence, point),

@@ -192,6 +192,112 @@ mod suite {
         Ok(())
     }
 
+    /// What a map has, as if under a lock: nothing is allocated but what was brought.
+    fn nodes(map: &RangeMap<Count>, stock: &Stock<Count>) -> usize {
+        map.nodes + map.spares.len + stock.0.len
+    }
+
+    #[test]
+    fn a_stock_of_what_is_lacking_is_enough() -> Result {
+        let mut random = Random(0x51f1_5eed);
+        for n in [64, 512, 4096] {
+            let mut map = RangeMap::new();
+            let mut model = Model::new(n)?;
+            for _ in 0..400 {
+                // Dense and sparse ones by turns, as many as a block of a mirror has.
+                let changes = 1 + random.next(40);
+                let longest = 1 + random.next(n / 8);
+                let mut stock = Stock::new();
+                let lacks = map.lacks(changes);
+                stock.fill(lacks)?;
+                assert_eq!(stock.0.len, lacks);
+                let before = nodes(&map, &stock);
+                map.supply(&mut stock);
+                assert_eq!((stock.0.len, map.lacks(changes)), (0, 0));
+                for left in (0..changes).rev() {
+                    let start = random.next(n);
+                    let size = 1 + random.next(longest.min(n - start));
+                    let range = VaRange::new(start as u64, size as u64)?;
+                    let value = (random.next(4) > 0)
+                        .then(|| Count(random.next(3) as u8, (start + random.next(2)) as u64));
+                    match value {
+                        Some(value) => map.set(range, value, |_| ()),
+                        None => map.clear(range, |_| ()),
+                    }
+                    model.set(range, value);
+                    // What is there is enough for the others too.
+                    assert!(left == 0 || map.spares.len > 0);
+                }
+                check_shape(&map);
+                // None came from elsewhere.
+                assert_eq!(nodes(&map, &stock), before);
+                let keep = random.next(20);
+                map.surplus(keep, &mut stock);
+                assert_eq!(nodes(&map, &stock), before);
+                assert!(map.spares.len <= map.needed(keep));
+                // Only what is of no use is taken.
+                assert!(stock.0.len == 0 || map.lacks(keep) == 0);
+            }
+            model.check(&map);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_stock_is_moved_whole_and_kept_at_will() -> Result {
+        let mut map = RangeMap::<Count>::new();
+        let mut stock = Stock::default();
+        // Nothing from nothing.
+        map.supply(&mut stock);
+        map.surplus(0, &mut stock);
+        assert_eq!((map.spares.len, stock.0.len), (0, 0));
+        let lacks = map.lacks(100);
+        assert!(lacks >= 200);
+        stock.fill(lacks)?;
+        // It has them already.
+        stock.fill(lacks)?;
+        stock.fill(3)?;
+        assert_eq!(stock.0.len, lacks);
+        map.supply(&mut stock);
+        assert_eq!((map.spares.len, stock.0.len), (lacks, 0));
+        assert_eq!((map.lacks(100), map.lacks(50)), (0, 0));
+        assert!(map.lacks(101) > 0);
+        map.surplus(100, &mut stock);
+        assert_eq!(stock.0.len, 0);
+        map.surplus(50, &mut stock);
+        assert_eq!(map.spares.len + stock.0.len, lacks);
+        assert_eq!(map.lacks(50), 0);
+        assert!(map.lacks(51) > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn few_nodes_are_enough_for_a_row() -> Result {
+        let mut random = Random(11);
+        let mut map = RangeMap::new();
+        for _ in 0..1000 {
+            let first = random.next(20_000) as u64;
+            let (ranges, gap) = (1 + random.next(600), 1 + random.next(2) as u64);
+            let row = VaRange::new(first, ranges as u64 * gap)?;
+            map.reserve(1)?;
+            map.clear(row, |_| ());
+            // No more than it takes.
+            map.spares.trim(0);
+            let mut stock = Stock::new();
+            stock.fill(map.lacks_for_row(ranges, 0))?;
+            map.supply(&mut stock);
+            let len = map.len();
+            for i in 0..ranges as u64 {
+                let at = first + i * gap;
+                // Never continued.
+                map.set(VaRange::new(at, 1)?, Count(at as u8 & 1, at * 3), |_| ());
+            }
+            assert_eq!(map.len(), len + ranges);
+        }
+        check_shape(&map);
+        Ok(())
+    }
+
     #[test]
     fn a_gap_behind_full_leaves_is_filled_from_its_end() -> Result {
         let mut map = RangeMap::new();
