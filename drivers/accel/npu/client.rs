@@ -15,6 +15,8 @@ use crate::{
 };
 use gmem_vm::{
     id_map::IdMap,
+    ioctl::va_range,
+    kapi::user,
     sync::Syncs,
     VaRange,
     Vm, //
@@ -36,8 +38,12 @@ use kernel::{
 
 /// Most queues that a file can have at a time.
 const MAX_QUEUES_PER_FILE: usize = 256;
+/// How often the memory of a job is brought in anew if it was taken out again before the job was there.
+const HOLD_TRIES: usize = 64;
 /// Most bytes of commands of a job.
 const MAX_COMMANDS: u32 = 1 << 20;
+/// Most ranges that a job can name.
+const MAX_RANGES: u32 = 1024;
 
 type Device = drm::Device<Npu, drm::Registered>;
 type File = drm::File<gmem_vm::File<Npu>>;
@@ -88,6 +94,11 @@ impl Client {
     }
 }
 
+/// What the driver keeps for a file.
+fn client(file: &File) -> &Client {
+    file.inner().get_ref().client()
+}
+
 /// What every ioctl checks first: the device is there (`ENODEV`), reserved fields are zero
 /// (`EINVAL`).
 fn check(device: &Device, reserved: &[u32]) -> Result {
@@ -107,11 +118,11 @@ pub(crate) fn queue_create(
     file: &File,
 ) -> Result<u32> {
     check(device, &[args.flags])?;
-    let queue = Queue::new(device.hardware(), file.inner().client().busy.clone())?;
+    let client = client(file);
+    let queue = Queue::new(device.hardware(), client.busy.clone())?;
     // Known to the device before anyone can submit to it.
     device.hardware().add_queue(queue.clone())?;
-    let client = file.inner();
-    let id = client.client().queues.lock().map.insert(queue.clone());
+    let id = client.queues.lock().map.insert(queue.clone());
     if id.is_err() {
         queue.close();
         device.hardware().forget_drained_queues();
@@ -127,12 +138,24 @@ pub(crate) fn queue_destroy(
     file: &File,
 ) -> Result<u32> {
     check(device, &[args.pad])?;
-    let client = file.inner();
-    let queue = client.client().queues.lock().map.remove(args.queue_id);
+    let queue = client(file).queues.lock().map.remove(args.queue_id);
     let queue = queue.ok_or(ENOENT)?;
     queue.close();
     device.hardware().forget_drained_queues();
     Ok(0)
+}
+
+/// Reads what a job says that it touches.
+fn read_ranges(address: u64, count: u32) -> Result<KVVec<VaRange>> {
+    if count > MAX_RANGES || (count == 0 && address != 0) {
+        return Err(EINVAL);
+    }
+    let raw = user::read_array::<uapi::Range>(address, count as usize)?;
+    let mut ranges = KVVec::with_capacity(raw.len(), GFP_KERNEL)?;
+    for range in &raw {
+        ranges.push(va_range::<Npu>(range.va, range.size)?, GFP_KERNEL)?;
+    }
+    Ok(ranges)
 }
 
 pub(crate) fn submit(
@@ -141,7 +164,7 @@ pub(crate) fn submit(
     args: &mut uapi::Submit,
     file: &File,
 ) -> Result<u32> {
-    check(device, &[args.flags, args.pad])?;
+    check(device, &[args.flags])?;
     if args.commands % 8 != 0 || args.size == 0 || args.size % 8 != 0 || args.size > MAX_COMMANDS {
         return Err(EINVAL);
     }
@@ -149,14 +172,20 @@ pub(crate) fn submit(
     if !Vm::<Npu>::range().contains(&range) {
         return Err(ERANGE);
     }
-    let queue = file.inner().client().queue(args.queue_id)?;
+    let queue = client(file).queue(args.queue_id)?;
     let vm = file.inner().vm(args.vm_id)?;
     vm.check()?;
+    let ranges = read_ranges(args.ranges, args.num_ranges)?;
     let mut syncs = Syncs::read(file, args.syncs, args.num_syncs)?;
     let waits = syncs.take_waits();
-    let job = Job::new(queue.clone(), vm, args.commands, args.size, waits)?;
-    queue.submit(job, syncs)?;
-    Ok(0)
+    let job = Job::new(queue.clone(), vm.clone(), args.commands, args.size, waits)?;
+    for _ in 0..HOLD_TRIES {
+        match queue.submit(job.clone(), &mut syncs, vm.hold(&ranges)?) {
+            Err(e) if e == EAGAIN => (),
+            result => return result.map(|()| 0),
+        }
+    }
+    Err(EBUSY)
 }
 
 pub(crate) fn job_status(
@@ -165,15 +194,15 @@ pub(crate) fn job_status(
     args: &mut uapi::JobStatus,
     file: &File,
 ) -> Result<u32> {
-    check(device, &[args.pad])?;
-    let (failure, completed) = file.inner().client().queue(args.queue_id)?.status();
+    check(device, &[args.access])?;
+    let (failure, completed) = client(file).queue(args.queue_id)?.status();
     *args = uapi::JobStatus {
         queue_id: args.queue_id,
         error: failure.errno,
         seqno: failure.seqno,
         detail: failure.detail,
         reason: failure.reason,
-        pad: 0,
+        access: failure.access,
         completed,
     };
     Ok(0)

@@ -11,8 +11,10 @@ use crate::{
         self,
         CopyQueue, //
     },
+    fault_ring::Record,
     hw::Hw,
     hw_queue::{
+        queue_of,
         Descriptor,
         Entry,
         EntryNode,
@@ -26,7 +28,10 @@ use crate::{
     pool::Pool,
     pte::PAGE_SIZES,
     queue::Queue,
-    regs::COPY_QUEUE,
+    regs::{
+        COPY_QUEUE,
+        EVENT, //
+    },
     uapi,
     workers::Workers, //
 };
@@ -34,7 +39,8 @@ use gmem_vm::{
     kapi::dma_fence::Fence,
     Caps,
     CopyOp,
-    Faults, //
+    Faults,
+    Verdict, //
 };
 use kernel::{
     device::{
@@ -44,7 +50,9 @@ use kernel::{
     drm,
     drm_print,
     impl_has_work,
+    io::Io,
     new_mutex,
+    new_spinlock,
     new_work,
     pci,
     prelude::*,
@@ -52,7 +60,8 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc,
-        Mutex, //
+        Mutex,
+        SpinLock, //
     },
     workqueue::{
         Work,
@@ -66,6 +75,8 @@ const JOB_TIMEOUT_MS: u32 = 2000;
 const JOB_DEPTH: u32 = 1;
 /// Copies in the copy queue's ring at a time.
 const COPY_DEPTH: u32 = 32;
+/// Fault records that are taken at a time.
+const FAULTS: usize = 8;
 
 /// The driver, as a type.
 pub(crate) struct Npu;
@@ -85,12 +96,18 @@ pub(crate) struct Hardware {
     /// Queues that have jobs or can get some.
     #[pin]
     queues: Mutex<KVec<Arc<Queue>>>,
+    /// To whom faults are reported, while the device is started.
     #[pin]
-    recovery: Work<Hardware>,
+    device: SpinLock<Option<ARef<NpuDevice>>>,
+    #[pin]
+    recovery: Work<Hardware, 0>,
+    #[pin]
+    events: Work<Hardware, 1>,
 }
 
 impl_has_work! {
-    impl HasWork<Self> for Hardware { self.recovery }
+    impl HasWork<Self, 0> for Hardware { self.recovery }
+    impl HasWork<Self, 1> for Hardware { self.events }
 }
 
 impl Hardware {
@@ -131,7 +148,9 @@ impl Hardware {
                 compute,
                 pool,
                 queues <- new_mutex!(KVec::new(), "npu::Hardware::queues"),
+                device <- new_spinlock!(None, "npu::Hardware::device"),
                 recovery <- new_work!("npu::Hardware::recovery"),
+                events <- new_work!("npu::Hardware::events"),
             }),
             GFP_KERNEL,
         )
@@ -184,8 +203,9 @@ impl Hardware {
     }
 
     /// Starts the queues of a device that was reset.
-    pub(crate) fn start(self: &Arc<Self>) {
-        self.hw.enable(true);
+    pub(crate) fn start(self: &Arc<Self>, device: &NpuDevice) {
+        *self.device.lock() = Some(device.into());
+        self.hw.enable();
         for queue in self.hw_queues() {
             queue.start(self.clone());
         }
@@ -203,7 +223,7 @@ impl Hardware {
             queue.pause();
         }
         match self.hw.reset() {
-            Ok(()) => self.hw.enable(true),
+            Ok(()) => self.hw.enable(),
             Err(_) => self.hw.fence_off(),
         }
         for queue in self.hw_queues() {
@@ -215,10 +235,47 @@ impl Hardware {
         }
     }
 
+    /// Does what the device asks for by vector 0. May sleep and allocate.
+    pub(crate) fn handle_events(&self) {
+        // Cleared before the ring is read: a record that comes later raises the vector again.
+        let event = self.hw.with(|bar| {
+            let event = bar.read(EVENT);
+            bar.write_reg(event);
+            event
+        });
+        if event.is_some_and(|event| event.error()) {
+            self.recover();
+        }
+        if self.hw.facts().faults {
+            self.report_faults();
+        }
+    }
+
+    /// Hands over to gmem_vm what is in the fault ring.
+    fn report_faults(&self) {
+        let Some(device) = self.device.lock().clone() else {
+            return;
+        };
+        let mut records = [Record::default(); FAULTS];
+        loop {
+            let count = self.hw.faults().take(&self.hw, &mut records);
+            for record in &records[..count] {
+                let queue = self.compute.get(record.queue as usize);
+                // None if its job was killed meanwhile.
+                if let Some(fault) = queue.and_then(|queue| queue.fault(record)) {
+                    gmem_vm::Device::<Npu>::report_fault(&device, fault);
+                }
+            }
+            if count < records.len() {
+                return;
+            }
+        }
+    }
+
     /// Ends everything; the driver is being unbound. Interrupts are off by now.
     pub(crate) fn stop(&self) {
         let maintenance = self.hw.maintain();
-        self.hw.enable(false);
+        self.hw.disable();
         self.hw.fence_off();
         drop(maintenance);
         for queue in self.hw_queues() {
@@ -235,15 +292,28 @@ impl Hardware {
         for queue in self.hw_queues() {
             queue.release();
         }
+        self.hw.faults().release();
+        // Not in the lock, and not before all work has ended: it may be the last one.
+        let device = self.device.lock().take();
+        drop(device);
     }
 }
 
-impl WorkItem for Hardware {
+impl WorkItem<0> for Hardware {
     type Pointer = Arc<Self>;
 
     /// Recovery from an error whose interrupt was lost.
     fn run(this: Arc<Self>) {
         this.recover();
+    }
+}
+
+impl WorkItem<1> for Hardware {
+    type Pointer = Arc<Self>;
+
+    /// Events whose interrupt was lost. Not between fences and their signals, since it allocates.
+    fn run(this: Arc<Self>) {
+        this.handle_events();
     }
 }
 
@@ -257,7 +327,7 @@ impl gmem_vm::Driver for Npu {
         // An address of 0 means "none" in commands, and makes a bad pointer where it is none.
         va_start: SZ_4K as u64,
         va_end: 1 << 48,
-        faults: Faults::Fatal,
+        faults: Faults::Replayable,
     };
 
     fn open(device: &NpuDevice) -> impl PinInit<Client, Error> {
@@ -270,6 +340,16 @@ impl gmem_vm::Driver for Npu {
 
     fn prepare_tables(device: &NpuDevice, plan: Plan) -> Result<Prepared> {
         Prepared::new(device, plan)
+    }
+
+    fn can_fault(device: &NpuDevice) -> bool {
+        device.hardware().hw.facts().faults
+    }
+
+    fn answer_fault(device: &NpuDevice, ticket: u64, verdict: Verdict) {
+        if let Some(queue) = device.hardware().hw_queue(queue_of(ticket)) {
+            queue.answer(ticket, verdict);
+        }
     }
 
     fn is_present(device: &NpuDevice) -> bool {
@@ -328,5 +408,7 @@ impl drm::Driver for Npu {
         (uapi::BIND_QUEUE_DESTROY, IOW, gmem_vm::uapi::BindQueueDestroy, gmem_vm::ioctl::bind_queue_destroy),
         (uapi::ADVISE, IOW, gmem_vm::uapi::Advise, gmem_vm::ioctl::advise),
         (uapi::QUERY_RANGE, IOWR, gmem_vm::uapi::QueryRange, gmem_vm::ioctl::query_range),
+        (uapi::PREFETCH, IOWR, gmem_vm::uapi::Prefetch, gmem_vm::ioctl::prefetch),
+        (uapi::VM_STATS, IOWR, gmem_vm::uapi::VmStats, gmem_vm::ioctl::vm_stats),
     }
 }

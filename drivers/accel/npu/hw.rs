@@ -10,12 +10,15 @@
 //! queues, and `fenced` one inside of it.
 
 use crate::{
+    fault_ring::FaultRing,
+    module_parameters,
     pci::APERTURE_BAR,
     regs::*, //
 };
 use gmem_vm::{
     kapi::pci::BusMaster,
-    VaRange, //
+    VaRange,
+    Verdict, //
 };
 use kernel::{
     device,
@@ -64,6 +67,8 @@ pub(crate) struct Facts {
     pub(crate) mem_size: u64,
     pub(crate) aperture_size: u64,
     pub(crate) compute_queues: usize,
+    /// It reports faults and waits, rather than end the job.
+    pub(crate) faults: bool,
 }
 
 #[derive(Default)]
@@ -96,6 +101,8 @@ pub(crate) struct Hw {
     tlb: SpinLock<Tlb>,
     #[pin]
     window: SpinLock<Window>,
+    #[pin]
+    faults: FaultRing,
     bus_master: BusMaster,
     /// Whether the device was given up.
     #[pin]
@@ -122,6 +129,7 @@ impl Hw {
             mem_size: read_wide!(&bar, MEM_SIZE),
             aperture_size: read_wide!(&bar, APERTURE_SIZE),
             compute_queues: usize::from(caps.compute_queues().cast::<u8>().get()),
+            faults: caps.faults() && module_parameters::faults.value(),
         };
         if facts.compute_queues == 0 || facts.compute_queues >= MAX_QUEUES {
             return Err(ENODEV);
@@ -137,6 +145,7 @@ impl Hw {
         let bar = bar.into_devres()?;
         let dev: ARef<device::Device> = pdev.as_ref().into();
         let bus_master = BusMaster::new(pdev);
+        let faults = FaultRing::new(pdev.as_ref(), facts.faults)?;
         Ok(try_pin_init!(Self {
             dev,
             bar,
@@ -148,6 +157,7 @@ impl Hw {
                 base: None,
                 resetting: false,
             }, "npu::window"),
+            faults <- faults,
             bus_master,
             fenced <- new_mutex!(false, "npu::fenced"),
             maintenance <- new_mutex!((), "npu::maintenance"),
@@ -160,6 +170,10 @@ impl Hw {
 
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    pub(crate) fn faults(&self) -> &FaultRing {
+        &self.faults
     }
 
     /// Gives access to the registers, unless the device is gone.
@@ -222,6 +236,7 @@ impl Hw {
         }
         self.tlb.lock().resetting = true;
         self.window.lock().resetting = true;
+        self.faults.pause();
         self.with(|bar| bar.write_reg(CONTROL::zeroed().with_reset(true)));
         let done = self.poll(|bar| !bar.read(CONTROL).reset());
         let mut window = self.window.lock();
@@ -236,9 +251,20 @@ impl Hw {
         done
     }
 
-    /// Lets the queues run.
-    pub(crate) fn enable(&self, enable: bool) {
-        self.with(|bar| bar.write_reg(CONTROL::zeroed().with_enable(enable)));
+    /// Lets the queues of a device run that was reset.
+    pub(crate) fn enable(&self) {
+        let faults = self.faults.program(self);
+        let control = CONTROL::zeroed().with_enable(true).with_fault_mode(faults);
+        self.with(|bar| bar.write_reg(control));
+    }
+
+    /// Lets the queues stop once their current descriptors are done.
+    pub(crate) fn disable(&self) {
+        self.with(|bar| {
+            // The mode may not change on the way.
+            let mode = bar.read(CONTROL).fault_mode();
+            bar.write_reg(CONTROL::zeroed().with_fault_mode(mode));
+        });
     }
 
     /// Waits until a condition on registers holds. Sleeps. `ENODEV` if the device is gone,
@@ -347,6 +373,13 @@ impl Hw {
         }
     }
 
+    /// The invalidation that was started last, if it may not be done. Does not sleep.
+    pub(crate) fn last_invalidation(&self) -> Option<Invalidation> {
+        let tlb = self.tlb.lock();
+        let done = tlb.issued == tlb.done && !tlb.resetting;
+        (!done).then_some(Invalidation::Ticket(tlb.issued))
+    }
+
     /// Reads which ticket is done, and remembers it. `None` if the device is gone.
     fn read_done(&self) -> Option<u32> {
         let done = self.with(|bar| u32::from(bar.read(TLB_DONE)))?;
@@ -430,6 +463,15 @@ impl Hw {
             if let Some(at) = TAIL::try_at(queue) {
                 bar.write(at, TAIL::from(tail));
             }
+        });
+    }
+
+    /// Answers the fault that a compute queue waits on, if it does.
+    pub(crate) fn answer_fault(&self, queue: usize, verdict: Verdict) {
+        let queues = 1 << queue;
+        self.with(|bar| match verdict {
+            Verdict::Replay => bar.write_reg(FAULT_REPLAY::from(queues)),
+            Verdict::Fail => bar.write_reg(FAULT_CANCEL::from(queues)),
         });
     }
 

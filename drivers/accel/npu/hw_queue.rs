@@ -7,20 +7,48 @@
 //! away. The watchdog also looks for completions itself, so that a lost interrupt costs time and
 //! nothing else.
 //!
+//! # Faults
+//!
+//! A job that touches what is not mapped waits, if the device can fault, until the fault is answered.
+//! The answer takes memory, whose reclaim may wait for fences, the job's own among them. That it is
+//! allowed between a fence and its signal all the same is the watchdog's work: it ends a job that
+//! did not get on for the time it may take. Getting on is a replay at another address than the last
+//! one, and each of those is an access done that will not be done again, of the finitely many that a
+//! job has. The watchdog neither waits for an answer nor allocates, and what it calls doesn't; so a job
+//! whose fault can't be served, for want of memory that only its own end gives back, ends by it, and
+//! all who wait for its fence wait for a bounded time.
+//!
+//! A fault is known again by a ticket: the key of the job, and the queue. Keys are never used twice,
+//! and are looked at under the lock under which jobs end. So an answer that comes late meets nobody
+//! else.
+//!
 //! Locks: `order`, a mutex, serialises completion; `inner`, a spinlock, is taken inside it. Both
 //! are taken in the signalling path: nothing allocates under them.
 
 use crate::{
     copy::CopyPart,
-    driver::Hardware,
+    driver::{
+        Hardware,
+        Npu, //
+    },
+    fault_ring::{
+        access_code,
+        Record, //
+    },
     hw::Hw,
     job::Job,
     pool::Pool,
+    regs::COPY_QUEUE,
     workers::Workers, //
 };
-use gmem_vm::kapi::{
-    dma_fence::SignallingSection,
-    work::DelayedHandle, //
+use gmem_vm::{
+    kapi::{
+        dma_fence::SignallingSection,
+        work::DelayedHandle, //
+    },
+    Fault,
+    FaultAccess,
+    Verdict, //
 };
 use kernel::{
     device,
@@ -38,6 +66,7 @@ use kernel::{
         RBTree,
         RBTreeNodeReservation, //
     },
+    sizes::SZ_4K,
     sync::{
         barrier,
         Arc,
@@ -59,11 +88,22 @@ use kernel::{
 /// log2 of a ring's number of descriptors.
 const RING_LOG2: u32 = 6;
 const RING_LEN: u32 = 1 << RING_LOG2;
+/// Longest time in which a job may do nothing but fault on one page, in milliseconds. Others may wait for its
+/// fence, and nothing that ends it then needs memory.
+const FAULT_TIMEOUT_MS: u32 = 20_000;
 /// How often the watchdog looks, in milliseconds.
 const WATCHDOG_MS: u32 = 100;
 
 /// 64-bit words of a descriptor.
 const WORDS: usize = 8;
+
+/// Bits of a ticket that say which queue.
+const TICKET_QUEUE_BITS: u32 = 8;
+
+/// The index of the queue that a ticket is of.
+pub(crate) fn queue_of(ticket: u64) -> usize {
+    (ticket & ((1 << TICKET_QUEUE_BITS) - 1)) as usize
+}
 
 /// What software writes of a descriptor of any queue; see Documentation/accel/npu/queues.rst.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +124,8 @@ pub(crate) struct Outcome {
     /// The device's own words.
     pub(crate) reason: u32,
     pub(crate) detail: u64,
+    /// What it could not do, as a number ([`access_code`]); 0 if the device did not say.
+    pub(crate) access: u32,
     /// How long it was in the hardware, in nanoseconds.
     pub(crate) ran: u64,
 }
@@ -94,6 +136,7 @@ impl Outcome {
             result: Err(error),
             reason: 0,
             detail: 0,
+            access: 0,
             ran: 0,
         }
     }
@@ -109,6 +152,7 @@ impl Outcome {
             },
             reason,
             detail,
+            access: 0,
             ran: 0,
         }
     }
@@ -147,6 +191,71 @@ struct Ring {
     head: Coherent<[u32]>,
 }
 
+/// What became of the first entry in the ring so far.
+#[derive(Clone, Copy)]
+struct First {
+    /// When it came to be the first.
+    since: Instant<Monotonic>,
+    /// When it last got on, as far as can be seen.
+    progress: Instant<Monotonic>,
+    /// Since when it waits for an answer to a fault.
+    asked: Option<Instant<Monotonic>>,
+    /// How long it has waited for answers since it last got on, in nanoseconds.
+    waited: i64,
+    /// The page and access of its last fault.
+    fault: Option<(u64, FaultAccess)>,
+    /// The page that it was last told to try again.
+    replayed: Option<u64>,
+}
+
+impl First {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self {
+            since: now,
+            progress: now,
+            asked: None,
+            waited: 0,
+            fault: None,
+            replayed: None,
+        }
+    }
+
+    /// Takes note that it tries again what faulted.
+    fn replay(&mut self) {
+        let page = self.fault.map(|(page, _)| page);
+        if let Some(asked) = self.asked.take() {
+            self.waited += asked.elapsed().as_nanos();
+        }
+        // The same again is no progress: it may go on like that forever.
+        if self.replayed != page {
+            self.replayed = page;
+            self.progress = Instant::now();
+            self.waited = 0;
+        }
+    }
+
+    /// Whether it has not got on for too long. Memory for what it touches takes as long as it takes, in an access
+    /// up to [`FAULT_TIMEOUT_MS`].
+    fn is_stuck(&self, timeout_ms: u32) -> bool {
+        let ms = |ms: u32| Delta::from_millis(i64::from(ms)).as_nanos();
+        let elapsed = self.progress.elapsed().as_nanos();
+        elapsed > ms(FAULT_TIMEOUT_MS)
+            || (self.asked.is_none() && elapsed - self.waited > ms(timeout_ms))
+    }
+
+    /// Adds to how it ended what is known here.
+    fn finish(&self, outcome: &mut Outcome) {
+        outcome.ran = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(0);
+        let page = outcome.detail & !(SZ_4K as u64 - 1);
+        if let (Err(EFAULT), Some((va, access))) = (outcome.result, self.fault) {
+            if va == page {
+                outcome.access = access_code(access);
+            }
+        }
+    }
+}
+
 struct Inner {
     /// Taken away when the driver is unbound.
     ring: Option<Ring>,
@@ -163,8 +272,8 @@ struct Inner {
     stopped: bool,
     /// Why the watchdog killed.
     kill_reason: Error,
-    /// When the first entry in the ring came to be the first.
-    since: Instant<Monotonic>,
+    /// Of the first entry in the ring.
+    first: First,
     /// What arms the watchdog, while the queue is started.
     watchdog: Option<DelayedHandle<HwQueue>>,
     /// Who can reset the device, while the queue is started.
@@ -230,7 +339,7 @@ impl HwQueue {
                     tail: 0,
                     stopped: false,
                     kill_reason: EIO,
-                    since: Instant::now(),
+                    first: First::now(),
                     watchdog: None,
                     hardware: None,
                 }, "npu::HwQueue::inner"),
@@ -326,10 +435,10 @@ impl HwQueue {
         }
         if inner.in_flight != 0 {
             if let Some(mut outcome) = completed(inner) {
-                outcome.ran = u64::try_from(inner.since.elapsed().as_nanos()).unwrap_or(0);
+                inner.first.finish(&mut outcome);
                 inner.in_flight -= 1;
                 inner.head = inner.head.wrapping_add(1);
-                inner.since = Instant::now();
+                inner.first = First::now();
                 return take_first(inner, outcome);
             }
         }
@@ -350,7 +459,11 @@ impl HwQueue {
             if inner.in_flight >= self.depth {
                 break;
             }
-            let descriptor = *descriptor;
+            let mut descriptor = *descriptor;
+            if self.pool.is_some() {
+                // The job's cookie, by which its faults are known.
+                descriptor.operands[2] |= u64::from(cookie(key)) << 32;
+            }
             let ring = inner.ring.as_ref()?;
             if write_descriptor(ring, inner.tail, descriptor).is_err() {
                 break;
@@ -358,7 +471,7 @@ impl HwQueue {
             // The descriptor before the doorbell.
             barrier::dma_mb(barrier::Write);
             if inner.in_flight == 0 {
-                inner.since = Instant::now();
+                inner.first = First::now();
             }
             inner.tail = inner.tail.wrapping_add(1);
             inner.in_flight += 1;
@@ -377,8 +490,50 @@ impl HwQueue {
         if first.current().1 .1.is_cancelled() {
             return Some(ECANCELED);
         }
-        let limit = Delta::from_millis(i64::from(self.timeout_ms));
-        (inner.since.elapsed() > limit).then_some(ETIMEDOUT)
+        inner.first.is_stuck(self.timeout_ms).then_some(ETIMEDOUT)
+    }
+
+    /// The fault that the job in the ring waits on, by its record; none if it is another's, or nobody
+    /// wants the job any more.
+    pub(crate) fn fault(&self, record: &Record) -> Option<Fault<Npu>> {
+        let access = record.access()?;
+        let mut inner = self.inner.lock();
+        let (key, entry) = running(&inner)?;
+        let vm = match entry {
+            Entry::Job(job) if cookie(key) == record.cookie && !job.is_cancelled() => {
+                job.vm().clone()
+            }
+            _ => return None,
+        };
+        inner.first.fault = Some((record.va, access));
+        inner.first.asked = Some(Instant::now());
+        Some(Fault {
+            vm,
+            va: record.va,
+            access,
+            len: record.len,
+            ticket: self.ticket(key),
+        })
+    }
+
+    /// Answers a fault, if the job that it is of has not ended.
+    pub(crate) fn answer(&self, ticket: u64, verdict: Verdict) {
+        let mut inner = self.inner.lock();
+        let current = running(&inner).map(|(key, _)| self.ticket(key));
+        if current != Some(ticket) {
+            return;
+        }
+        if verdict == Verdict::Replay {
+            inner.first.replay();
+        }
+        // In the lock, so that the job can't end before, and the next one take the answer for its own.
+        if let Some(compute) = self.index.checked_sub(COPY_QUEUE + 1) {
+            self.hw.answer_fault(compute, verdict);
+        }
+    }
+
+    fn ticket(&self, key: u64) -> u64 {
+        key << TICKET_QUEUE_BITS | self.index as u64
     }
 
     /// Stops giving entries to the device; for a reset.
@@ -434,10 +589,16 @@ impl WorkItem for HwQueue {
         if this.hw.has_error() {
             // Its interrupt may be lost.
             if let Some(hardware) = this.inner.lock().hardware.clone() {
-                this.workers.enqueue(hardware);
+                this.workers.enqueue::<_, 0>(hardware);
             }
             this.arm_watchdog(WATCHDOG_MS);
             return;
+        }
+        if this.pool.is_some() && this.hw.faults().has_records(&this.hw) {
+            // As may theirs. They take memory, so that is not for us.
+            if let Some(hardware) = this.inner.lock().hardware.clone() {
+                this.workers.enqueue_cleanup::<_, 1>(hardware);
+            }
         }
         // A reset meanwhile would end what is to be killed.
         let maintenance = this.hw.maintain();
@@ -492,6 +653,21 @@ fn completed(inner: &Inner) -> Option<Outcome> {
     read_outcome(ring, inner.head, inner.kill_reason).ok()
 }
 
+/// The first entry in the ring, with its key.
+fn running(inner: &Inner) -> Option<(u64, &Entry)> {
+    if inner.in_flight == 0 {
+        return None;
+    }
+    let (key, (_, entry)) = inner.entries.iter().next()?;
+    Some((*key, entry))
+}
+
+/// The cookie of a job. It tells the job from what ran in the same queue not too long ago.
+fn cookie(key: u64) -> u32 {
+    // CAST: The low half tells enough.
+    key as u32
+}
+
 fn take_first(inner: &mut Inner, outcome: Outcome) -> Option<(Entry, Outcome)> {
     let key = *inner.entries.cursor_front()?.current().0;
     let (_, entry) = inner.entries.remove(&key)?;
@@ -535,4 +711,48 @@ fn write_head(ring: &Ring, value: u32) -> Result {
     let head = &ring.head;
     io_write!(head, [try: 0], value.to_le());
     Ok(())
+}
+
+#[kunit_tests(npu_hw_queue)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = SZ_4K as u64;
+
+    fn fault(first: &mut First, va: u64) {
+        first.fault = Some((va, FaultAccess::Write));
+    }
+
+    #[test]
+    fn another_address_is_progress() {
+        let mut first = First::now();
+        let mut replay = |va| {
+            let before = first.progress;
+            fault(&mut first, va);
+            // Clocks are finer than that.
+            while before.elapsed() < Delta::from_micros(2) {}
+            first.replay();
+            !(first.progress - before).is_zero()
+        };
+        assert!(replay(PAGE));
+        assert!(!replay(PAGE));
+        assert!(replay(2 * PAGE));
+        assert!(!replay(2 * PAGE));
+        assert!(replay(PAGE));
+    }
+
+    #[test]
+    fn the_access_is_told_of_the_fault_that_ended_it() {
+        let mut first = First::now();
+        let mut end = |status, detail| {
+            let mut outcome = Outcome::from_device(status, 1, detail, ETIMEDOUT);
+            fault(&mut first, PAGE);
+            first.finish(&mut outcome);
+            outcome.access
+        };
+        assert_eq!(end(2, PAGE + 8), 2);
+        assert_eq!(end(2, 2 * PAGE), 0);
+        assert_eq!(end(3, PAGE), 0);
+        assert_eq!(end(4, 0), 0);
+    }
 }

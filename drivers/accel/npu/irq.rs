@@ -4,11 +4,9 @@
 
 use crate::{
     driver::Hardware,
-    hw_queue::HwQueue,
-    regs::*, //
+    hw_queue::HwQueue, //
 };
 use kernel::{
-    io::Io,
     irq::{
         IrqReturn,
         ThreadedHandler, //
@@ -40,16 +38,7 @@ impl ThreadedHandler for Handler {
     fn handle_threaded(&self) -> IrqReturn {
         match &self.0 {
             Source::Queue(queue) => queue.pump(),
-            Source::Events(hardware) => {
-                let event = hardware.hw().with(|bar| {
-                    let event = bar.read(EVENT);
-                    bar.write_reg(event);
-                    event
-                });
-                if event.is_some_and(|event| event.error()) {
-                    hardware.recover();
-                }
-            }
+            Source::Events(hardware) => hardware.handle_events(),
         }
         IrqReturn::Handled
     }

@@ -97,6 +97,11 @@ impl Job {
         )
     }
 
+    /// The address space it runs in.
+    pub(crate) fn vm(&self) -> &Arc<Vm<Npu>> {
+        &self.vm
+    }
+
     /// Makes the job answerable for a fence.
     pub(crate) fn set_fence(&self, fence: PendingFence<JobFence>) {
         self.parts.lock().fence = Some(fence);

@@ -9,6 +9,7 @@
 //! | [`page_table`] [`pte`] | the hardware's page table |
 //! | [`hw`] [`regs`] | registers, local memory, TLB invalidation |
 //! | [`hw_queue`] [`pool`] [`irq`] [`workers`] | hardware queues, their completion and their watchdog |
+//! | [`fault_ring`] | faults as the device reports them |
 //! | [`copy`] | the copy queue |
 //! | [`client`] [`queue`] [`job`] [`uapi`] | queues and jobs as userspace sees them |
 //!
@@ -22,13 +23,14 @@
 //! 3. `hw::Hw::maintenance`
 //! 4. `hw_queue::HwQueue::order` *
 //! 5. `hw_queue::HwQueue::inner` *, then `queue::Queue::state` * and `pool::Pool` *
-//! 6. `hw::Hw::tlb` *, `hw::Hw::window` *
+//! 6. `hw::Hw::tlb` *, `hw::Hw::window` *, `fault_ring::FaultRing::state` *
 
 #![deny(unsafe_code)]
 
 mod client;
 mod copy;
 mod driver;
+mod fault_ring;
 mod hw;
 mod hw_queue;
 mod irq;
@@ -49,4 +51,10 @@ kernel::module_pci_driver! {
     authors: ["gmem_vm developers"],
     description: "NPU reference accelerator",
     license: "Dual MIT/GPL",
+    params: {
+        faults: bool {
+            default: true,
+            description: "Let jobs wait for memory that is not mapped, if the device can",
+        },
+    },
 }

@@ -6,7 +6,8 @@
 //! 0 is not, its entries are read back where a 64 KiB leaf has to be split.
 //!
 //! Large leaves are made and split without a moment in which an address outside the change is not
-//! mapped, by the rules of Documentation/accel/npu/mmu.rst.
+//! mapped, by the rules of Documentation/accel/npu/mmu.rst. A change that nothing was set aside for,
+//! a zap, splits 2 MiB leaves with tables in stock while there are some.
 //!
 //! All under the lock of the tables; what allocates and frees tables takes the memory lock, outside
 //! of it.
@@ -33,6 +34,7 @@ use gmem_vm::{
     sort::heapsort,
     Basis,
     Change,
+    FaultAccess,
     Location,
     MapRun,
     MemoryBlock,
@@ -53,6 +55,13 @@ use kernel::{
     warn_on, //
 };
 
+mod zap;
+
+use self::zap::{
+    Stock,
+    Zap, //
+};
+
 const PAGE: u64 = SZ_4K as u64;
 const BIG: u64 = SZ_64K as u64;
 const HUGE: u64 = SZ_2M as u64;
@@ -61,6 +70,8 @@ const ENTRIES: usize = 512;
 const GROUP: usize = 16;
 /// Level of the root table.
 const ROOT_LEVEL: u32 = 3;
+/// First address that does not translate.
+const VA_END: u64 = coverage(ROOT_LEVEL + 1);
 
 /// Bytes that an entry of a table of this level covers.
 const fn coverage(level: u32) -> u64 {
@@ -92,11 +103,11 @@ pub(crate) struct Table {
 impl Table {
     /// Allocates a table, all entries invalid.
     fn new(device: &NpuDevice, level: u32) -> Result<KBox<Self>> {
-        let memory = device.memory().ok_or(ENOSPC)?;
         // Where the CPU can reach it directly, if there is room.
+        let memory = device.memory().ok_or(ENOSPC)?;
         let block = memory
             .alloc(PAGE, true)
-            .or_else(|_| memory.alloc(PAGE, false))?;
+            .or_else(|_| gmem_vm::Device::alloc_memory(device, PAGE, false))?;
         let mut slots = KVVec::new();
         if level > 0 {
             slots.reserve(ENTRIES, GFP_KERNEL)?;
@@ -131,6 +142,15 @@ impl Table {
     fn read(&self, hw: &Hw, entry: usize) -> Pte {
         Pte::from_raw(hw.read64(self.local() + 8 * entry as u64))
     }
+
+    /// Fills a level-0 table with what a 2 MiB leaf maps. Nothing points to the table yet, so the order
+    /// of the writes does not matter.
+    fn fill(&mut self, hw: &Hw, leaf: Pte) {
+        for i in 0..ENTRIES {
+            self.write(hw, i, leaf.advance(PAGE * i as u64).with_cont(true));
+        }
+        self.used = ENTRIES;
+    }
 }
 
 impl Link for Table {
@@ -149,6 +169,8 @@ pub(crate) struct Plan {
     last: [Option<(u64, u32)>; ROOT_LEVEL as usize],
     /// How many keys there is room for, at least.
     room: usize,
+    /// How many tables the stock lacks.
+    stock: usize,
 }
 
 impl Plan {
@@ -176,6 +198,8 @@ pub(crate) struct Prepared {
     leaf_tables: Chain<Table>,
     /// Levels 1 and 2.
     directories: Chain<Table>,
+    /// Level 0, for the stock.
+    stock: Chain<Table>,
     retired: Chain<Table>,
     /// What the device may have cached was changed: making invalid entries valid needs no flush.
     stale: bool,
@@ -201,6 +225,13 @@ impl Prepared {
                 prepared.directories.push(table);
             }
         }
+        for _ in 0..plan.stock {
+            // Without it a zap only takes more away than it has to, and no change fails for that.
+            let Ok(table) = Table::new(device, 0) else {
+                break;
+            };
+            prepared.stock.push(table);
+        }
         Ok(prepared)
     }
 
@@ -217,6 +248,7 @@ impl Prepared {
 pub(crate) struct PageTable {
     device: ARef<NpuDevice>,
     root: KBox<Table>,
+    stock: Stock,
 }
 
 /// An invalidation under way.
@@ -245,6 +277,7 @@ impl PageTable {
         Ok(Self {
             device: device.into(),
             root: Table::new(device, ROOT_LEVEL)?,
+            stock: Stock::default(),
         })
     }
 
@@ -279,14 +312,14 @@ impl PageTable {
     }
 }
 
-/// Starts of the 2 MiB blocks that a range touches.
-fn blocks(range: VaRange) -> impl Iterator<Item = VaRange> {
+/// A range cut where an address is a multiple of `span`, a power of two.
+fn parts(range: VaRange, span: u64) -> impl Iterator<Item = VaRange> {
     let mut at = range.start();
     core::iter::from_fn(move || {
-        let end = (at | (HUGE - 1)).saturating_add(1).min(range.end());
-        let block = VaRange::from_bounds(at, end)?;
+        let end = (at | (span - 1)).saturating_add(1).min(range.end());
+        let part = VaRange::from_bounds(at, end)?;
         at = end;
-        Some(block)
+        Some(part)
     })
 }
 
@@ -346,11 +379,7 @@ impl Commit<'_> {
                 return None;
             };
             if let Slot::Leaf(pte) = directory.slots[entry] {
-                // Nothing points to the new table yet, so the order of its writes does not matter.
-                for i in 0..ENTRIES {
-                    table.write(self.hw, i, pte.advance(PAGE * i as u64).with_cont(true));
-                }
-                table.used = ENTRIES;
+                table.fill(self.hw, pte);
             }
             self.replace(directory, entry, Slot::Table(table));
         }
@@ -375,7 +404,9 @@ impl Commit<'_> {
     fn set(&mut self, table: &mut Table, entry: usize, pte: Pte) {
         // Reading device memory is slow, and pointless where there is nothing.
         let was = table.used != 0 && table.read(self.hw, entry).is_valid();
-        table.write(self.hw, entry, pte);
+        if was || pte.is_valid() {
+            table.write(self.hw, entry, pte);
+        }
         table.used = table.used + usize::from(pte.is_valid()) - usize::from(was);
         self.prepared.stale |= was;
     }
@@ -479,7 +510,7 @@ impl gmem_vm::PageTable for PageTable {
     }
 
     fn plan_map(&self, plan: &mut Plan, run: &MapRun<Attrs>, basis: Basis) {
-        for block in blocks(run.range) {
+        for block in parts(run.range, HUGE) {
             let location = run.location.advance(block.start() - run.range.start());
             let huge = block.size() == HUGE && location.address() % HUGE == 0;
             self.note(plan, block.start(), !huge, basis);
@@ -511,7 +542,7 @@ impl gmem_vm::PageTable for PageTable {
     }
 
     fn stats(&self) -> Stats {
-        let tables = self.root.count();
+        let tables = self.root.count() + self.stock.count();
         Stats {
             tables,
             bytes: tables as u64 * PAGE,
@@ -567,6 +598,36 @@ impl gmem_vm::PageTable for PageTable {
         unmap(&mut commit, &mut self.root, ROOT_LEVEL, range);
     }
 
+    fn zap(&mut self, prepared: &mut Prepared, range: VaRange) -> VaRange {
+        let npu = self.device.hardware();
+        let commit = Commit {
+            hw: npu.hw(),
+            prepared,
+        };
+        Zap::new(commit, &mut self.stock, range).run(&mut self.root)
+    }
+
+    fn plan_stock(&self, plan: &mut Plan) {
+        // A number, so that there is always room for it.
+        plan.stock = self.stock.lacks();
+    }
+
+    fn stock(&mut self, prepared: &mut Prepared) {
+        self.stock.refill(&mut prepared.stock);
+    }
+
+    fn permits(&self, va: u64, access: FaultAccess) -> bool {
+        if va >= VA_END {
+            return false;
+        }
+        let pte = match self.find(va).1 {
+            Slot::Leaf(pte) => *pte,
+            Slot::Table(table) => table.read(self.device.hardware().hw(), index(va, 0)),
+            Slot::Empty => Pte::INVALID,
+        };
+        pte.permits(access)
+    }
+
     fn flush(&mut self, mut prepared: Prepared, range: VaRange, prune: Option<VaRange>) -> Flush {
         let npu = self.device.hardware();
         // Where a large leaf was split the whole of it has to go.
@@ -583,10 +644,15 @@ impl gmem_vm::PageTable for PageTable {
         // Of a device that is gone, entries read as invalid: then the flush has to make sure that it
         // accesses nothing any more.
         let stale = prepared.stale || !prepared.retired.is_empty() || npu.hw().is_gone();
-        let start = || npu.hw().start_invalidate(self.root.local(), flushed);
+        let invalidation = if stale {
+            Some(npu.hw().start_invalidate(self.root.local(), flushed))
+        } else {
+            // Whoever made the same invalid before may still be waiting.
+            npu.hw().last_invalidation()
+        };
         Flush {
             hw: npu.hw_arc(),
-            invalidation: stale.then(start),
+            invalidation,
             garbage: prepared,
         }
     }
@@ -595,24 +661,19 @@ impl gmem_vm::PageTable for PageTable {
 /// Unmaps a range that lies in a table of `level`.
 fn unmap(commit: &mut Commit<'_>, table: &mut KBox<Table>, level: u32, range: VaRange) {
     let span = coverage(level);
-    let mut at = range.start();
-    while let Some(rest) = VaRange::from_bounds(at, range.end()) {
-        let end = (at | (span - 1)).saturating_add(1).min(rest.end());
-        let entry = index(at, level);
-        if let Some(part) = VaRange::from_bounds(at, end) {
-            let whole = part.size() == span;
-            match &mut table.slots[entry] {
-                Slot::Empty => (),
-                _ if whole && level == 1 => commit.replace(table, entry, Slot::Empty),
-                Slot::Table(child) if level > 1 => unmap(commit, child, level - 1, part),
-                _ => {
-                    if let Some(leaves) = commit.leaf_table(table, entry) {
-                        commit.clear(leaves, part);
-                    }
+    for part in parts(range, span) {
+        let entry = index(part.start(), level);
+        let whole = part.size() == span;
+        match &mut table.slots[entry] {
+            Slot::Empty => (),
+            _ if whole && level == 1 => commit.replace(table, entry, Slot::Empty),
+            Slot::Table(child) if level > 1 => unmap(commit, child, level - 1, part),
+            _ => {
+                if let Some(leaves) = commit.leaf_table(table, entry) {
+                    commit.clear(leaves, part);
                 }
             }
         }
-        at = end;
     }
 }
 
@@ -627,7 +688,7 @@ mod tests {
             let range = VaRange::new(start, size)?;
             <PageTable as gmem_vm::PageTable>::make_room(&mut plan, range, Change::Map)?;
             // As if no table were there.
-            for block in blocks(range) {
+            for block in parts(range, HUGE) {
                 for level in (0..ROOT_LEVEL).rev() {
                     plan.note(block.start(), level, Basis::Current);
                 }
@@ -635,6 +696,23 @@ mod tests {
             assert!(plan.keys.len() > room && plan.keys.len() <= plan.room);
             room = plan.keys.len();
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_range_is_cut_at_multiples() -> Result {
+        let range = VaRange::new(HUGE - PAGE, HUGE + 2 * PAGE)?;
+        let mut expected = HUGE - PAGE;
+        let mut sizes = [PAGE, HUGE, PAGE].into_iter();
+        for part in parts(range, HUGE) {
+            assert_eq!(part.start(), expected);
+            assert_eq!(Some(part.size()), sizes.next());
+            expected = part.end();
+        }
+        assert!(sizes.next().is_none());
+        // The last address there is.
+        let last = VaRange::new(VA_END - PAGE, PAGE)?;
+        assert_eq!(parts(last, VA_END).count(), 1);
         Ok(())
     }
 }

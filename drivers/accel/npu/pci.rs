@@ -102,11 +102,12 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What lives while the driver is bound. Dropped in this order: no new ioctls, no more interrupts,
-/// everything ends.
+/// What lives while the driver is bound. Dropped in this order: no new ioctls, memory of processes
+/// comes back from the device, no more interrupts, everything ends.
 pub(crate) struct Bound<'bound> {
     _debugfs: gmem_vm::debugfs::Directory<Npu>,
     _registration: drm::Registration<'bound, Npu>,
+    _mirrors: gmem_vm::MirrorGuard<Npu>,
     _interrupts: Interrupts<'bound>,
     _stop: StopOnDrop,
 }
@@ -157,7 +158,8 @@ impl pci::Driver for NpuPci {
             gmem_vm::Device::new(hardware.clone(), Some(memory), aperture),
         )?;
         let interrupts = Interrupts::new(pdev, &hardware)?;
-        hardware.start();
+        hardware.start(&drm);
+        let mirrors = gmem_vm::MirrorGuard::new(&drm);
         let debugfs = gmem_vm::debugfs::Directory::new(&drm, pdev.as_ref())?;
         // SAFETY: Stored in the driver's data, and dropped with it.
         let registration =
@@ -165,6 +167,7 @@ impl pci::Driver for NpuPci {
         Ok(Bound {
             _debugfs: debugfs,
             _registration: registration,
+            _mirrors: mirrors,
             _interrupts: interrupts,
             _stop: stop,
         })

@@ -4,6 +4,7 @@
 
 use gmem_vm::{
     Access,
+    FaultAccess,
     Location,
     MapAttrs, //
 };
@@ -107,6 +108,16 @@ impl Pte {
         self.is_valid() && self.0 & CONT != 0
     }
 
+    /// Whether a leaf allows an access; an invalid one allows none.
+    pub(crate) const fn permits(self, access: FaultAccess) -> bool {
+        let needed = match access {
+            FaultAccess::Read => VALID,
+            FaultAccess::Write => VALID | WRITE,
+            FaultAccess::Fetch => VALID | EXEC,
+        };
+        self.0 & needed == needed
+    }
+
     /// Sparse leaves are never part of a larger one.
     pub(crate) const fn with_cont(self, cont: bool) -> Self {
         if cont && self.0 & SPARSE == 0 {
@@ -152,6 +163,26 @@ mod tests {
         assert_eq!(Pte::table(0x7000).raw(), 0x7001);
         assert!(!Pte::INVALID.is_valid() && !Pte::from_raw(0x20).is_cont());
         Ok(())
+    }
+
+    #[test]
+    fn a_leaf_permits_what_it_says() {
+        use FaultAccess::*;
+        let all = [Read, Write, Fetch];
+        for (write, exec) in [(false, false), (true, false), (false, true), (true, true)] {
+            let access = Access { write, exec };
+            for location in [
+                Location::Device(0x1000),
+                Location::Host(0x1000),
+                Location::Sparse,
+            ] {
+                let pte = Pte::leaf(location, access, Attrs::default());
+                assert_eq!(all.map(|a| pte.permits(a)), [true, write, exec]);
+            }
+        }
+        assert_eq!(all.map(|a| Pte::INVALID.permits(a)), [false; 3]);
+        // What an invalid entry has in its other bits means nothing.
+        assert_eq!(all.map(|a| Pte::from_raw(!VALID).permits(a)), [false; 3]);
     }
 
     #[test]

@@ -9,7 +9,10 @@
 //! Locks: `state`, a spinlock, is a leaf; it is taken in the signalling path.
 
 use crate::{
-    driver::Hardware,
+    driver::{
+        Hardware,
+        Npu, //
+    },
     hw_queue::{
         Entry,
         Outcome, //
@@ -27,7 +30,8 @@ use gmem_vm::{
         Timeline,
         Wake, //
     },
-    sync::Syncs, //
+    sync::Syncs,
+    Hold, //
 };
 use kernel::{
     impl_has_work,
@@ -63,6 +67,7 @@ pub(crate) struct Failure {
     pub(crate) seqno: u64,
     pub(crate) reason: u32,
     pub(crate) detail: u64,
+    pub(crate) access: u32,
 }
 
 struct State {
@@ -133,11 +138,17 @@ impl Queue {
     }
 
     /// Submits a job; its fence is put where `syncs` says. `ENOENT` if the queue was closed,
-    /// `EBUSY` if [`MAX_JOBS`] of its jobs have not ended, `ENOMEM`.
-    pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>, syncs: Syncs) -> Result {
+    /// `EBUSY` if [`MAX_JOBS`] of its jobs have not ended, `ENOMEM`; `EAGAIN` if what is held for it was taken out
+    /// again.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        job: Arc<Job>,
+        syncs: &mut Syncs,
+        hold: Option<Hold<Npu>>,
+    ) -> Result {
         let reservation = FenceReservation::new(GFP_KERNEL)?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let fence: ARef<Fence> = {
+        let publish = || -> Result<ARef<Fence>> {
             let mut state = self.state.lock();
             if state.closed {
                 return Err(ENOENT);
@@ -152,7 +163,11 @@ impl Queue {
             state.submitted += 1;
             let seqno = state.submitted;
             state.pending.insert(node.into_node(seqno, job));
-            fence
+            Ok(fence)
+        };
+        let fence = match hold {
+            Some(hold) => hold.publish(publish)?,
+            None => publish()?,
         };
         syncs.publish(&fence);
         self.hardware.workers().enqueue::<_, 0>(self.clone());
@@ -204,6 +219,7 @@ impl Queue {
                 seqno: state.completed,
                 reason: outcome.reason,
                 detail: outcome.detail,
+                access: outcome.access,
             };
         }
     }

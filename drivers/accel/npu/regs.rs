@@ -101,6 +101,30 @@ register! {
     pub(crate) TLB_DONE(u32) @ 0x09c {
         31:0 ticket;
     }
+    /// Bus address of the fault ring.
+    pub(crate) FAULT_BASE(u64) @ 0x0c0 {
+        63:0 value;
+    }
+    /// log2 of the fault ring's number of records.
+    pub(crate) FAULT_SIZE(u32) @ 0x0c8 {
+        31:0 log2;
+    }
+    /// First record of the fault ring that software has not consumed.
+    pub(crate) FAULT_HEAD(u32) @ 0x0cc {
+        31:0 value;
+    }
+    /// Next record that the device will write.
+    pub(crate) FAULT_TAIL(u32) @ 0x0d0 {
+        31:0 value;
+    }
+    /// Compute queues that retry the access that faulted, a bit mask.
+    pub(crate) FAULT_REPLAY(u32) @ 0x0d4 {
+        31:0 queues;
+    }
+    /// Compute queues that end the job whose access faulted, a bit mask.
+    pub(crate) FAULT_CANCEL(u32) @ 0x0d8 {
+        31:0 queues;
+    }
     /// Bus address of a queue's ring.
     pub(crate) RING_BASE(u64)[17, stride = 0x80] @ 0x1000 {
         63:0 value;

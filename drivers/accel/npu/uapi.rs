@@ -20,6 +20,14 @@ pub(crate) struct QueueDestroy {
     pub(crate) pad: u32,
 }
 
+/// See `struct drm_npu_range`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub(crate) struct Range {
+    pub(crate) va: u64,
+    pub(crate) size: u64,
+}
+
 /// See `struct drm_npu_submit`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
 #[repr(C)]
@@ -30,8 +38,9 @@ pub(crate) struct Submit {
     pub(crate) size: u32,
     pub(crate) flags: u32,
     pub(crate) num_syncs: u32,
-    pub(crate) pad: u32,
+    pub(crate) num_ranges: u32,
     pub(crate) syncs: u64,
+    pub(crate) ranges: u64,
 }
 
 /// See `struct drm_npu_job_status`.
@@ -43,7 +52,7 @@ pub(crate) struct JobStatus {
     pub(crate) seqno: u64,
     pub(crate) detail: u64,
     pub(crate) reason: u32,
-    pub(crate) pad: u32,
+    pub(crate) access: u32,
     pub(crate) completed: u64,
 }
 
@@ -85,3 +94,5 @@ pub(crate) const BIND_QUEUE_CREATE: u32 = 0x0c;
 pub(crate) const BIND_QUEUE_DESTROY: u32 = 0x0d;
 pub(crate) const ADVISE: u32 = 0x0e;
 pub(crate) const QUERY_RANGE: u32 = 0x0f;
+pub(crate) const PREFETCH: u32 = 0x10;
+pub(crate) const VM_STATS: u32 = 0x11;

@@ -187,6 +187,17 @@ struct drm_gmem_bind_op {
  * without memory behind it; @handle, @bo_offset, @attrs are 0.
  */
 #define DRM_GMEM_BIND_OP_MAP_SPARSE	2
+/**
+ * @DRM_GMEM_BIND_OP_MAP_MIRROR: let the device see [@bo_offset, @bo_offset + @size) of the calling
+ * process's own address space at [@va, @va + @size), whatever is or will be mapped there; @handle
+ * is 0, @bo_offset the CPU address. Nothing need be mapped yet: pages come as the device touches
+ * them, and follow all that the process does with its memory. The first such operation attaches
+ * the VM to the process; one from another process gives -EXDEV, from a process that is exiting
+ * -ESRCH, on a device that cannot mirror -EOPNOTSUPP, with more than 1024 distances between @va and
+ * @bo_offset in the VM -ENOSPC. The range must lie in what the CPU gives to processes (-ERANGE).
+ * Whoever has the file may then let jobs read and write that process's memory.
+ */
+#define DRM_GMEM_BIND_OP_MAP_MIRROR	3
 	/** @flags: bit mask of DRM_GMEM_BIND_*. */
 	__u32 flags;
 /** @DRM_GMEM_BIND_READONLY: the device may not write. */
@@ -201,7 +212,7 @@ struct drm_gmem_bind_op {
 	__u64 va;
 	/** @size: bytes. */
 	__u64 size;
-	/** @bo_offset: where in the object the range begins. */
+	/** @bo_offset: where in the object the range begins; of a mirror the CPU address. */
 	__u64 bo_offset;
 	/** @attrs: attributes of the driver's own, in its header; unknown ones give -EINVAL. */
 	__u64 attrs;
@@ -224,7 +235,7 @@ struct drm_gmem_bind_op {
  * where their ranges, in largest pages, have something in common, and independently otherwise.
  *
  * Errors: -EINVAL (also: @num_ops zero or above 4096, @num_syncs above 64, all MAP operations
- * together above 2^40 bytes), -ENOENT (VM, queue, syncobj; @queue_id is another VM's), -EFAULT,
+ * together, but for mirrors, above 2^40 bytes), -ENOENT (VM, queue, syncobj; @queue_id is another VM's), -EFAULT,
  * -ENOMEM, -ENOSPC (device memory for page tables), -EBUSY (4096 calls in this VM are not done),
  * those of the operations, and -EIO if the device didn't confirm the change: the VM is unusable
  * then, and the device was given up, so that all else gives -ENODEV. Without ASYNC also
@@ -333,9 +344,9 @@ struct drm_gmem_sync {
  * not, until they are set to something else; unmapping leaves them. Each has a default, 0. An
  * attribute that another one overrides is kept, and takes effect once that one is gone.
  *
- * Those marked (mirror) are for memory of a process that a VM mirrors, those marked (eviction)
- * for device memory that is evicted. Neither exists yet: for now attributes are only kept and
- * read back. Buffer objects stay where they were created.
+ * Those marked (mirror) are for memory of a process that a VM mirrors, and take effect at once on what is
+ * mapped there. Those marked (later) are only kept and read back so far. Buffer objects stay where they
+ * were created.
  *
  * Precedence, where several say where a page should be: PINNED, then ACCESS of IN_PLACE or NONE,
  * then READ_MOSTLY, then PREFERRED_LOCATION, then the default, which is the device that touches the
@@ -350,27 +361,27 @@ enum drm_gmem_attr_kind {
 	DRM_GMEM_ATTR_ACCESS = 1,
 	/**
 	 * @DRM_GMEM_ATTR_READ_MOSTLY: 1: each device that reads may have a copy; a write makes the
-	 * page one again. (mirror)
+	 * page one again. (later)
 	 */
 	DRM_GMEM_ATTR_READ_MOSTLY = 2,
-	/** @DRM_GMEM_ATTR_ALWAYS_MAPPED: 1: the device's mapping is renewed at once when pages move. (mirror) */
+	/** @DRM_GMEM_ATTR_ALWAYS_MAPPED: 1: the device's mapping is renewed at once when pages move. (later) */
 	DRM_GMEM_ATTR_ALWAYS_MAPPED = 3,
 	/** @DRM_GMEM_ATTR_READ_ONLY: 1: the device may not write. (mirror) */
 	DRM_GMEM_ATTR_READ_ONLY = 4,
 	/** @DRM_GMEM_ATTR_EXEC: 1: the device may fetch commands. (mirror) */
 	DRM_GMEM_ATTR_EXEC = 5,
-	/** @DRM_GMEM_ATTR_ATOMICS: which atomic accesses have to work: DRM_GMEM_ATOMICS_*. (mirror) */
+	/** @DRM_GMEM_ATTR_ATOMICS: which atomic accesses have to work: DRM_GMEM_ATOMICS_*. (later) */
 	DRM_GMEM_ATTR_ATOMICS = 6,
 	/**
-	 * @DRM_GMEM_ATTR_GRANULARITY: log2 of the bytes that move at a time, 12 to 30; 0: what the
-	 * device is best at. (mirror, eviction)
+	 * @DRM_GMEM_ATTR_GRANULARITY: log2 of the bytes that one fault brings in, 12 to 30; 0: what the
+	 * device is best at. (mirror)
 	 */
 	DRM_GMEM_ATTR_GRANULARITY = 7,
-	/** @DRM_GMEM_ATTR_MIGRATION_POLICY: which pages move: DRM_GMEM_MIGRATE_*. (mirror) */
+	/** @DRM_GMEM_ATTR_MIGRATION_POLICY: which pages move: DRM_GMEM_MIGRATE_*. (later) */
 	DRM_GMEM_ATTR_MIGRATION_POLICY = 8,
-	/** @DRM_GMEM_ATTR_PINNED: 1: once in device memory, pages stay there. (eviction) */
+	/** @DRM_GMEM_ATTR_PINNED: 1: once in device memory, pages stay there. (later) */
 	DRM_GMEM_ATTR_PINNED = 9,
-	/** @DRM_GMEM_ATTR_EVICTION_PRIORITY: 0 normal, 1 evict first, 2 evict last. (eviction) */
+	/** @DRM_GMEM_ATTR_EVICTION_PRIORITY: 0 normal, 1 evict first, 2 evict last. (later) */
 	DRM_GMEM_ATTR_EVICTION_PRIORITY = 10,
 	/** @DRM_GMEM_ATTR_AUTO_RESET: 1: when the process unmaps memory, its attributes are reset. (mirror) */
 	DRM_GMEM_ATTR_AUTO_RESET = 11,
@@ -473,6 +484,8 @@ struct drm_gmem_range {
 #define DRM_GMEM_MAPPING_BO		1
 /** @DRM_GMEM_MAPPING_SPARSE: no memory. */
 #define DRM_GMEM_MAPPING_SPARSE		2
+/** @DRM_GMEM_MAPPING_MIRROR: memory of the process that the VM is attached to. */
+#define DRM_GMEM_MAPPING_MIRROR		3
 	/** @flags: how it is mapped: bit mask of DRM_GMEM_BIND_READONLY and DRM_GMEM_BIND_EXEC. */
 	__u32 flags;
 	/** @residency: where it is. */
@@ -485,7 +498,10 @@ struct drm_gmem_range {
 #define DRM_GMEM_RESIDENT_DEVICE	2
 	/** @pad: zero. */
 	__u32 pad;
-	/** @bo_offset: where in the buffer object the range begins; 0 if there is none. */
+	/**
+	 * @bo_offset: where in the buffer object the range begins, of a mirror the CPU address; 0 if there
+	 * is none.
+	 */
 	__u64 bo_offset;
 	/** @attrs: the driver's own attributes of the mapping, as they were given to bind. */
 	__u64 attrs;
@@ -499,7 +515,12 @@ struct drm_gmem_range {
  * Writes one entry for each part of the range that has all in common, by address, also for what is
  * not mapped. What was queued by bind counts as done.
  *
- * Errors: -EINVAL (as advise; @num_ranges zero or above 65536), -ERANGE, -ENOENT (VM), -EFAULT, -ENOMEM.
+ * Of a mirror, where its memory is at this moment is read from the page tables of its process; it may be
+ * somewhere else by the time this returns.
+ *
+ * Errors: -EINVAL (as advise; @num_ranges zero or above 65536), -ERANGE, -ENOENT (VM), -EFAULT, -ENOMEM,
+ * -EBUSY (the process's memory changes all the time), -EINTR (the calling process is being killed), -EIO
+ * (the VM is unusable).
  */
 struct drm_gmem_query_range {
 	/** @vm_id: the VM. */
@@ -516,6 +537,80 @@ struct drm_gmem_query_range {
 	__u32 pad;
 	/** @ranges: user pointer to an array of struct drm_gmem_range. */
 	__u64 ranges;
+};
+
+/**
+ * struct drm_gmem_prefetch - bring mirrored memory to where it should be
+ *
+ * Moves what can move of a mirrored range to @location, and prepares the device's page table for what it
+ * finds in the end, wherever that is, so that the device doesn't fault on it. Memory that was never touched
+ * is made, if it is to be on the device. What cannot move (memory of files, shared memory, huge pages of
+ * hugetlb, pages that are pinned, or with no room left on the device) stays where it is, which is
+ * no error; nor are parts without memory, or without a mirror. Advice of where pages should be is not
+ * looked at, unless @location is DRM_GMEM_LOCATION_DEFAULT.
+ *
+ * Returns when it is done: making memory may have to wait for other memory to be freed, for which no
+ * fence may stand.
+ *
+ * Errors: -EINVAL (@va or @size not a multiple of the smallest page size; @size zero; @location),
+ * -ERANGE (outside the device's address space), -ENOENT (VM), -ENOMEM, -EINTR (the calling process is being
+ * killed: done in part), -EIO or -ENODEV (the device failed or went away), -ESRCH (the process whose memory it is has
+ * ended).
+ */
+struct drm_gmem_prefetch {
+	/** @vm_id: the VM. */
+	__u32 vm_id;
+	/** @flags: none defined, must be zero. */
+	__u32 flags;
+	/** @va: device address, a multiple of the smallest page size. */
+	__u64 va;
+	/** @size: bytes, a multiple of the smallest page size, not zero. */
+	__u64 size;
+	/**
+	 * @location: DRM_GMEM_LOCATION_HOST, DRM_GMEM_LOCATION_DEVICE, or DRM_GMEM_LOCATION_DEFAULT for what
+	 * was advised, and else the device.
+	 */
+	__u64 location;
+	/** @moved: out: bytes that were moved or made. */
+	__u64 moved;
+	/** @mapped: out: bytes that the device's page table has now. */
+	__u64 mapped;
+};
+
+/**
+ * struct drm_gmem_vm_stats - what mirroring has done in a VM
+ *
+ * All but @mirrored, @extents and @bytes count from the VM's creation and never go back.
+ *
+ * Errors: -EINVAL, -ENOENT (VM).
+ */
+struct drm_gmem_vm_stats {
+	/** @vm_id: the VM. */
+	__u32 vm_id;
+	/** @flags: none defined, must be zero. */
+	__u32 flags;
+	/** @faults: out: faults that the device reported. */
+	__u64 faults;
+	/** @merged: out: of these, those that another one's service answered. */
+	__u64 merged;
+	/** @bad: out: of these, those that ended a job. */
+	__u64 bad;
+	/** @retries: out: how often a service began anew, because the process's memory changed meanwhile. */
+	__u64 retries;
+	/** @invalidations: out: changes of the process's memory that concerned what the device had mapped. */
+	__u64 invalidations;
+	/** @to_device: out: bytes copied to device memory. */
+	__u64 to_device;
+	/** @made: out: bytes of device memory made for what was never touched. */
+	__u64 made;
+	/** @stayed: out: bytes that should have come to the device and could not. */
+	__u64 stayed;
+	/** @mirrored: out: bytes of mirrors that the device's page table has now. */
+	__u64 mirrored;
+	/** @extents: out: contiguous extents these lie in. */
+	__u64 extents;
+	/** @bytes: out: host memory for keeping book of them, in bytes. */
+	__u64 bytes;
 };
 
 #if defined(__cplusplus)

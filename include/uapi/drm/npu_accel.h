@@ -55,12 +55,24 @@ struct drm_npu_queue_destroy {
 };
 
 /**
+ * struct drm_npu_range - a range of device addresses
+ */
+struct drm_npu_range {
+	/** @va: device address, a multiple of the smallest page size. */
+	__u64 va;
+	/** @size: bytes, a multiple of the smallest page size, not zero. */
+	__u64 size;
+};
+
+/**
  * struct drm_npu_submit - submit a job
  *
  * A job is a run of commands that lie in the VM's memory, mapped with EXEC. Its fence is
  * attached to each syncobj that @syncs names with SIGNAL. A job that ends badly signals its fence
- * with an error: -EFAULT (it touched what isn't mapped, or not in that way), -EINVAL (bad
- * command), -ETIMEDOUT (it ran longer than the timeout of the device, 2 s by default),
+ * with an error: -EFAULT (it touched what isn't mapped, or not in that way, or what could not be
+ * brought in), -EINVAL (bad
+ * command), -ETIMEDOUT (it ran longer than the timeout of the device, 2 s by default, not counting
+ * the time its page faults took; or could not access a page for 20 s),
  * -ECANCELED (its queue or file was closed), -EIO or -ENODEV (the device failed or went away).
  * drm_npu_job_status tells the same of a queue's last failed job. What a job waits for only
  * orders it: it runs as well after a fence that was signalled with an error.
@@ -68,7 +80,10 @@ struct drm_npu_queue_destroy {
  * Errors: -EINVAL (also: @commands not a multiple of 8; @size zero, not a multiple of 8 or above
  * 1 MiB; @num_syncs above 64), -ERANGE (commands outside the address space), -ENOENT (VM, queue,
  * syncobj), -EFAULT, -ENOMEM, -EBUSY (1024 jobs of this queue have not ended), -EIO (the VM is
- * unusable after a failed bind).
+ * unusable after a failed bind). For @ranges also -EINVAL (@num_ranges above 1024; not multiples of the smallest
+ * page size; a size of zero), -ERANGE (outside the address space), and on a device that cannot fault -EFAULT (no memory
+ * that the job may use), -ESRCH (the process whose memory it is has ended), -ENOSPC (device memory for page
+ * tables), -EBUSY (the memory changes all the time), -EINTR (the calling process is being killed).
  */
 struct drm_npu_submit {
 	/** @queue_id: the queue. */
@@ -83,10 +98,16 @@ struct drm_npu_submit {
 	__u32 flags;
 	/** @num_syncs: number of syncs, 0 to 64. */
 	__u32 num_syncs;
-	/** @pad: reserved, must be zero. */
-	__u32 pad;
+	/** @num_ranges: number of ranges, 0 to 1024. */
+	__u32 num_ranges;
 	/** @syncs: user pointer to an array of struct drm_gmem_sync, 0 if @num_syncs is 0. */
 	__u64 syncs;
+	/**
+	 * @ranges: user pointer to an array of struct drm_npu_range, 0 if @num_ranges is 0: mirrored memory
+	 * that the job touches, commands included. A device that cannot fault needs it: the memory is
+	 * mapped before the job starts, and stays until it has ended. Others take it as a hint.
+	 */
+	__u64 ranges;
 };
 
 /**
@@ -112,8 +133,11 @@ struct drm_npu_job_status {
 	 * 5 operand out of range; otherwise 0.
 	 */
 	__u32 reason;
-	/** @pad: reserved, must be zero. */
-	__u32 pad;
+	/**
+	 * @access: in: must be zero; out: for EFAULT 1 read, 2 write, 4 command fetch, or 0 where the
+	 * device did not say (it does if it can fault, DRM_GMEM_CAP_FAULTS); otherwise 0.
+	 */
+	__u32 access;
 	/** @completed: out: number of jobs of this queue that have ended, in whatever way. */
 	__u64 completed;
 };
@@ -172,6 +196,8 @@ struct drm_npu_query {
 #define DRM_NPU_BIND_QUEUE_DESTROY	0x0d
 #define DRM_NPU_ADVISE			0x0e
 #define DRM_NPU_QUERY_RANGE		0x0f
+#define DRM_NPU_PREFETCH		0x10
+#define DRM_NPU_VM_STATS		0x11
 
 #define DRM_IOCTL_NPU_QUERY_DEVICE	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY_DEVICE, struct drm_gmem_query_device)
 #define DRM_IOCTL_NPU_VM_CREATE		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_VM_CREATE, struct drm_gmem_vm_create)
@@ -189,6 +215,8 @@ struct drm_npu_query {
 #define DRM_IOCTL_NPU_BIND_QUEUE_DESTROY DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_BIND_QUEUE_DESTROY, struct drm_gmem_bind_queue_destroy)
 #define DRM_IOCTL_NPU_ADVISE		DRM_IOW(DRM_COMMAND_BASE + DRM_NPU_ADVISE, struct drm_gmem_advise)
 #define DRM_IOCTL_NPU_QUERY_RANGE	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY_RANGE, struct drm_gmem_query_range)
+#define DRM_IOCTL_NPU_PREFETCH		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_PREFETCH, struct drm_gmem_prefetch)
+#define DRM_IOCTL_NPU_VM_STATS		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_VM_STATS, struct drm_gmem_vm_stats)
 
 #if defined(__cplusplus)
 }

@@ -20,7 +20,6 @@ use crate::{
         BindFence,
         BindQueue, //
     },
-    bo::BoObject,
     chain::Link,
     dependencies::Dependencies,
     driver::{
@@ -28,6 +27,7 @@ use crate::{
         Driver, //
     },
     kapi::{
+        dma::Mapper,
         dma_fence::{
             Fence,
             FenceReservation,
@@ -41,7 +41,11 @@ use crate::{
         Needs,
         Removed, //
     },
-    object::Location,
+    mirror::Mirrored,
+    object::{
+        Location,
+        ObjectHandle, //
+    },
     page_table::{
         Basis,
         Change,
@@ -50,9 +54,11 @@ use crate::{
         PendingFlush, //
     },
     range::VaRange,
+    range_map::Stock,
     range_set::RangeSet,
     sync::Syncs,
     vm::{
+        Attachment,
         Attrs,
         Space,
         Tables,
@@ -72,9 +78,9 @@ use kernel::{
 pub const MAX_PENDING: usize = 4096;
 
 /// What a range of a VM of driver `D` is bound to.
-pub type BoBacking<D> = Backing<ARef<BoObject<D>>, Attrs<D>>;
+pub type BoBacking<D> = Backing<ObjectHandle<D>, Attrs<D>>;
 /// A mapping in a VM of driver `D`.
-pub type BoMapping<D> = Mapping<ARef<BoObject<D>>, Attrs<D>>;
+pub type BoMapping<D> = Mapping<ObjectHandle<D>, Attrs<D>>;
 
 /// One change. Ranges and offsets are multiples of the granule, ranges lie in the address space,
 /// and a mapped range lies in its object: the ioctl has checked all this ([`crate::ioctl::bind`]).
@@ -130,7 +136,7 @@ type Prepared<D> = <<D as Driver>::PageTable as PageTable>::Prepared;
 type Garbage<D> = <<<D as Driver>::PageTable as PageTable>::Flush as PendingFlush>::Garbage;
 
 /// The largest page, in bytes.
-const fn largest<D: Driver>() -> u64 {
+pub(crate) const fn largest<D: Driver>() -> u64 {
     1 << D::CAPS.page_sizes.ilog2()
 }
 
@@ -144,8 +150,12 @@ pub(crate) struct BindJob<D: Driver> {
     dependencies: Dependencies<BindQueue<D>>,
     fence: Option<PendingFence<BindFence>>,
     /// Objects that must outlive the flush.
-    _removed: Removed<ARef<BoObject<D>>>,
+    _removed: Removed<ObjectHandle<D>>,
     garbage: Option<Garbage<D>>,
+    /// Changes of what is mirrored for which room was made.
+    promised: usize,
+    /// Room for these that was not needed.
+    stock: Stock<Mirrored<Attrs<D>>>,
     next: Option<KBox<BindJob<D>>>,
 }
 
@@ -169,19 +179,37 @@ impl<D: Driver> BindJob<D> {
 
     /// Does the job, or not if it was cancelled, and signals its fence. In the signalling path.
     pub(crate) fn execute(&mut self, cancelled: bool) {
+        let mapper = self.vm.device.mapper();
         let mut tables = self.vm.tables.lock();
         tables.planned -= 1;
+        tables.mirrors.promised -= self.promised;
         let result = if cancelled {
             drop(tables);
             Err(ECANCELED)
         } else {
             let mut prepared = self.prepared.take().unwrap_or_default();
+            let mut hull = Some(self.hull);
+            let mut given_back = Ok(());
+            let mapped = tables.mirrors.mapped;
             for op in &self.ops {
+                given_back = given_back.and(tables.mirror(mapper, &mut prepared, op, &mut hull));
                 tables.apply(&mut prepared, op);
             }
-            let flush = tables.flush(prepared, self.hull);
+            if given_back.is_err() {
+                self.vm.failed.store(true, Relaxed);
+            }
+            let promised = tables.mirrors.promised;
+            tables.mirrors.ranges.surplus(promised + 1, &mut self.stock);
+            tables.epoch += 1;
+            // Until the device has confirmed, callbacks that find these frames gone have to wait as well.
+            let took_frames = tables.mirrors.mapped != mapped;
+            tables.mirrors.flushing += usize::from(took_frames);
+            let flush = tables.flush(prepared, hull.unwrap_or(self.hull));
             drop(tables);
             let (flushed, garbage) = flush.wait();
+            if took_frames {
+                self.vm.tables.lock().mirrors.flushing -= 1;
+            }
             self.garbage = Some(garbage);
             if flushed.is_err() {
                 self.vm.failed.store(true, Relaxed);
@@ -197,6 +225,39 @@ impl<D: Driver> BindJob<D> {
 }
 
 impl<D: Driver> Tables<D> {
+    /// Lets the book of mirrors follow a change: what the page table had of them goes.
+    fn mirror(
+        &mut self,
+        mapper: Option<&Mapper>,
+        prepared: &mut Prepared<D>,
+        op: &BindOp<D>,
+        hull: &mut Option<VaRange>,
+    ) -> Result {
+        let range = op.range();
+        let mirrored = match op {
+            BindOp::Map(mapping) => match mapping.backing.object {
+                Some(ObjectHandle::Mirror) => Some(Mirrored {
+                    cpu: mapping.backing.offset,
+                    access: mapping.backing.access,
+                    attrs: mapping.backing.attrs,
+                }),
+                _ => None,
+            },
+            BindOp::Unmap(_) => None,
+        };
+        let result = if self.mirrors.frames.is_empty() {
+            Ok(())
+        } else {
+            self.zap(mapper, range, |_, _| true, prepared, hull)
+        };
+        match mirrored {
+            Some(mirrored) => self.mirrors.ranges.set(range, mirrored, |_| ()),
+            None if self.mirrors.ranges.is_empty() => (),
+            None => self.mirrors.ranges.clear(range, |_| ()),
+        }
+        result
+    }
+
     fn apply(&mut self, prepared: &mut Prepared<D>, op: &BindOp<D>) {
         match op {
             BindOp::Map(mapping) => {
@@ -285,7 +346,10 @@ fn make_room<D: Driver>(plan: &mut Plan<D>, ops: &[BindOp<D>]) -> Result {
                 if has_holes::<D>(mapping) {
                     D::PageTable::make_room(plan, mapping.range, Change::Unmap)?;
                 }
-                D::PageTable::make_room(plan, mapping.range, Change::Map)?;
+                // A mirror may have all addresses there are, and maps none of them yet.
+                if runs::<D>(mapping).next().is_some() {
+                    D::PageTable::make_room(plan, mapping.range, Change::Map)?;
+                }
             }
             BindOp::Unmap(range) => D::PageTable::make_room(plan, *range, Change::Unmap)?,
         }
@@ -369,6 +433,8 @@ impl<D: Driver> Vm<D> {
                 fence: None,
                 _removed: Removed::default(),
                 garbage: None,
+                promised: 0,
+                stock: Stock::new(),
                 next: None,
             },
             GFP_KERNEL,
@@ -404,19 +470,33 @@ impl<D: Driver> Vm<D> {
             space.mappings.count(&mut needs, op.range());
         }
         space.mappings.reserve(&needs, &mut job._removed)?;
-        {
+        self.add_views(&job.ops)?;
+        let attached = !matches!(&*self.attachment.lock(), Attachment::None);
+        job.promised = if attached { job.ops.len() } else { 0 };
+        let lacks = {
             let mut tables = self.tables.lock();
             tables.planned += 1;
+            tables.mirrors.promised += job.promised;
             let pending =
                 |range: &VaRange| before.iter().any(|&i| space.pending[i].0.overlaps(range));
             tables.plan(&mut plan, &job.ops, pending);
-        }
-        match D::prepare_tables(&self.device, plan) {
+            match job.promised {
+                0 => 0,
+                _ => tables.mirrors.ranges.lacks(tables.mirrors.promised),
+            }
+        };
+        let filled = job.stock.fill(lacks);
+        match filled.and_then(|()| D::prepare_tables(&self.device, plan)) {
             Ok(prepared) => job.prepared = Some(prepared),
             Err(e) => {
-                self.tables.lock().planned -= 1;
+                let mut tables = self.tables.lock();
+                tables.planned -= 1;
+                tables.mirrors.promised -= job.promised;
                 return Err(e);
             }
+        }
+        if lacks > 0 {
+            self.tables.lock().mirrors.ranges.supply(&mut job.stock);
         }
 
         // From here on nothing can fail.
@@ -481,6 +561,7 @@ impl<D: Driver> Vm<D> {
             space.closed = true;
             core::mem::take(&mut space.queues)
         };
+        self.unmirror();
         // All of them before any batch ends, which could let one of another queue go on.
         self.default_queue.refuse();
         queues.iter().for_each(|queue| queue.refuse());

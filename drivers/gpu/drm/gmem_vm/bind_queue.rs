@@ -25,14 +25,16 @@ use crate::{
             Timeline,
             Wake, //
         },
+        lock::{
+            new_mutex,
+            new_spinlock,
+            new_work, //
+        },
         work::cancel_sync, //
     },
 };
 use kernel::{
     impl_has_work,
-    new_mutex,
-    new_spinlock,
-    new_work,
     prelude::*,
     rbtree::{
         RBTree,

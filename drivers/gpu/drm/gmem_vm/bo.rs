@@ -10,7 +10,10 @@
 //! imported, once and for all. Who made it has cleared it, or not.
 
 use crate::{
-    device::DeviceRef,
+    device::{
+        Device,
+        DeviceRef, //
+    },
     driver::{
         CopyOp,
         CopySource,
@@ -23,7 +26,6 @@ use crate::{
         },
         prime, //
     },
-    mapping::ObjectRef,
     memory::MemoryBlock,
     object::{
         Extent,
@@ -51,12 +53,6 @@ use kernel::{
 
 /// A GEM object of a driver that embeds gmem_vm.
 pub type BoObject<D> = gem::Object<Bo<D>>;
-
-impl<D: Driver> ObjectRef for ARef<BoObject<D>> {
-    fn is_same(&self, other: &Self) -> bool {
-        core::ptr::eq(&**self, &**other)
-    }
-}
 
 /// Largest size of a buffer object, in bytes.
 pub const MAX_SIZE: u64 = 1 << 40;
@@ -128,8 +124,8 @@ impl<D: Driver> Bo<D> {
             }
             Placement::Imported => return Err(EINVAL),
             Placement::Device | Placement::DeviceVisible => {
-                let memory = device.memory().ok_or(ENOSPC)?;
-                let block = memory.alloc(size, placement == Placement::DeviceVisible)?;
+                let visible = placement == Placement::DeviceVisible;
+                let block = Device::alloc_memory(device, size, visible)?;
                 clear(device, &block)?;
                 Some(block)
             }

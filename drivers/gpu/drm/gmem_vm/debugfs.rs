@@ -23,6 +23,7 @@ use crate::{
         Driver,
         MapAttrs, //
     },
+    object::ObjectHandle,
     page_table::PageTable,
     range::VaRange,
     vm::Vm, //
@@ -107,10 +108,10 @@ fn show_mappings<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt:
                 number,
                 entry.range.start(),
                 entry.range.end(),
-                if backing.object.is_some() {
-                    "bo"
-                } else {
-                    "sparse"
+                match backing.object {
+                    Some(ObjectHandle::Bo(_)) => "bo",
+                    Some(ObjectHandle::Mirror) => "mirror",
+                    None => "sparse",
                 },
                 backing.offset,
                 if backing.access.write { "w" } else { "-" },
@@ -127,7 +128,7 @@ fn show_objects<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::
     each(device, |number, vm| {
         let space = vm.space.lock();
         for entry in space.mappings.iter() {
-            let Some(object) = &entry.value.object else {
+            let Some(ObjectHandle::Bo(object)) = &entry.value.object else {
                 continue;
             };
             writeln!(

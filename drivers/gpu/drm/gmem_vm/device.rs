@@ -6,9 +6,11 @@
 //! anybody holds that, also after the hardware is gone. Its one lock is that of the list of VMs.
 
 use crate::{
+    attach::Mirroring,
     driver::Driver,
     kapi::{
         aperture::Aperture,
+        lock::new_mutex,
         work::OwnedQueue, //
     },
     memory::Memory,
@@ -16,12 +18,12 @@ use crate::{
 };
 use kernel::{
     drm,
-    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     }, //
 };
 
@@ -59,6 +61,11 @@ pub struct Device<D: Driver> {
     /// For debugfs. A VM's own locks are taken inside.
     #[pin]
     vms: Mutex<Vms<D>>,
+    /// Set as the first mirror is bound.
+    pub(crate) mirroring: SetOnce<Mirroring<D>>,
+    /// Held while that is set; true once none may be.
+    #[pin]
+    pub(crate) mirroring_closed: Mutex<bool>,
 }
 
 impl<D: Driver> Device<D> {
@@ -78,6 +85,8 @@ impl<D: Driver> Device<D> {
             aperture,
             workers: Workers::new()?,
             vms <- new_mutex!(KVec::new(), "gmem_vm::Device::vms"),
+            mirroring: SetOnce::new(),
+            mirroring_closed <- new_mutex!(false, "gmem_vm::Device::mirroring"),
         })
     }
 

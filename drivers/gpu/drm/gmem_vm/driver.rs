@@ -4,19 +4,6 @@
 //!
 //! [`Driver`] and [`PageTable`] are all there is to implement. What the hardware can do stands in
 //! [`Caps`]; how its page table is written in [`crate::page_table`].
-//!
-//! # What is still to come, and where it will fit
-//!
-//! - *Mirrors and migration* fill an [`crate::object::Object`] from a process instead of a BO; they
-//!   reach the hardware through the same two traits: [`PageTable::map`] with runs in host memory, and
-//!   [`Driver::copy`] with batches that have both sides. [`PageTable::flush`] is already in two
-//!   halves, start and wait, as an MMU notifier wants. What a notifier wants besides is a `zap(range)`
-//!   of the page table that only zeroes entries, without the VM lock and without a token; a large
-//!   page it meets in part is zeroed as a whole and faults back in.
-//! - *Device faults*: a driver whose [`Caps::faults`] is [`Faults::Replayable`] hands each fault to the
-//!   framework from its interrupt thread; serving one is plan, prepare and commit of a
-//!   [`crate::page_table::MapRun`], with the VM lock held for reading.
-//! - *Eviction* asks the page table for accessed and dirty bits and calls [`Driver::copy`].
 
 use crate::{
     bo::BoObject,
@@ -99,6 +86,26 @@ impl MapAttrs for () {
     }
 }
 
+/// An access of the device that its page table does not allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultAccess {
+    /// It reads.
+    Read,
+    /// It writes.
+    Write,
+    /// It fetches commands.
+    Fetch,
+}
+
+/// What becomes of an access that faulted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The device tries it again.
+    Replay,
+    /// It ends the job, and nothing but that, with `EFAULT`.
+    Fail,
+}
+
 /// Where a copy takes its bytes from.
 #[derive(Clone, Copy, Debug)]
 pub enum CopySource {
@@ -172,6 +179,18 @@ pub trait Driver:
         device: &drm::Device<Self>,
         plan: <Self::PageTable as PageTable>::Plan,
     ) -> Result<<Self::PageTable as PageTable>::Prepared>;
+
+    /// Whether this device reports faults and can repeat the access: one that has the ability may have it
+    /// switched off. Never changes.
+    fn can_fault(_device: &drm::Device<Self>) -> bool {
+        matches!(Self::CAPS.faults, Faults::Replayable)
+    }
+
+    /// Answers a fault that was reported ([`crate::fault::Fault`]), by the ticket it was given. The job may
+    /// have ended meanwhile, and another be there: then nothing happens.
+    ///
+    /// Process context.
+    fn answer_fault(_device: &drm::Device<Self>, _ticket: u64, _verdict: Verdict) {}
 
     /// Whether the device is still there; once it is not, every ioctl gives `ENODEV`. Any context,
     /// cheap.

@@ -8,11 +8,11 @@ use crate::{
     bind_queue::BindQueue,
     driver::Driver,
     id_map::IdMap,
+    kapi::lock::new_mutex,
     vm::Vm, //
 };
 use kernel::{
     drm,
-    new_mutex,
     prelude::*,
     sync::{
         Arc,

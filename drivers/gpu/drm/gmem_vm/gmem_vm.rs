@@ -13,9 +13,10 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`sync`] [`dependencies`] | what an author calls |
+//! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`fault`] [`hold`] [`sync`] [`dependencies`] | what an author calls |
 //! | seeing it | [`debugfs`] [`kapi::trace`] | what to show |
-//! | advice | [`attrs`] | what userspace wants of a range |
+//! | advice | [`attrs`] [`follow`] [`prefetch`] | what userspace wants of a range |
+//! | mirrors | [`attach`] [`mirror`] [`populate`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
 //! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] [`bind_queue`] [`query`] | where every page is |
 //! | structures | [`range`] [`range_map`] [`range_set`] [`id_map`] [`chain`] [`sort`] | nothing of the above |
 //! | kernel API | [`kapi`] | what the kernel crate does not have yet |
@@ -27,10 +28,11 @@
 //! In this order, each optional:
 //!
 //! 1. the list of VMs ([`device::Device`], a mutex), then the VM lock ([`vm::Vm`], a mutex): mappings
-//!    and attributes of one VM;
-//! 2. the memory lock (inside [`memory::Memory`], a mutex): the buddy allocator;
+//!    and attributes of one VM; then the locks of [`attach`], and the memory map lock of a process;
+//! 2. the lock of [`device_pages`], a mutex, and the memory lock (inside [`memory::Memory`], a mutex): the buddy allocator;
 //! 3. `current` of a [`bind_queue`], a mutex: who does the queue's batches;
-//! 4. the table lock ([`vm::Vm`], a mutex): the page table of one VM;
+//! 4. the table lock ([`vm::Vm`], a mutex): the page table of one VM, and what it has of mirrors; core MM takes
+//!    it by a callback, with any of its own locks held;
 //! 5. locks of the driver's hardware, which are spinlocks.
 //!
 //! Nothing is allocated under 3 and 4, which stand between fences and their signals; neither of the
@@ -42,6 +44,7 @@
 
 use kernel::prelude::*;
 
+pub mod attach;
 pub mod attrs;
 pub mod bind;
 pub mod bind_queue;
@@ -50,26 +53,36 @@ pub mod chain;
 pub mod debugfs;
 pub mod dependencies;
 pub mod device;
+pub mod device_pages;
 pub mod driver;
+pub mod fault;
 pub mod file;
+pub mod follow;
+pub mod hold;
 pub mod id_map;
 pub mod ioctl;
 #[allow(unsafe_code)]
 pub mod kapi;
 pub mod mapping;
 pub mod memory;
+pub mod mirror;
 pub mod object;
 pub mod page_table;
+pub mod populate;
+pub mod prefetch;
 pub mod query;
 pub mod range;
 pub mod range_map;
 pub mod range_set;
+pub mod residency;
 pub mod sort;
 pub mod sync;
+pub mod transfer;
 pub mod uapi;
 pub mod vm;
 
 pub use self::{
+    attach::MirrorGuard,
     bo::{
         Bo,
         BoObject, //
@@ -84,17 +97,22 @@ pub use self::{
         CopyOp,
         CopySource,
         Driver,
+        FaultAccess,
         Faults,
-        MapAttrs, //
+        MapAttrs,
+        Verdict, //
     },
+    fault::Fault,
     file::File,
+    hold::Hold,
     memory::{
         Memory,
         MemoryBlock, //
     },
     object::{
         Extent,
-        Location, //
+        Location,
+        ObjectHandle, //
     },
     page_table::{
         Basis,

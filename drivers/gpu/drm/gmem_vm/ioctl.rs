@@ -24,7 +24,6 @@ use crate::{
     driver::{
         Access,
         Driver,
-        Faults,
         MapAttrs, //
     },
     file::File,
@@ -33,6 +32,8 @@ use crate::{
         Backing,
         Mapping, //
     },
+    object::ObjectHandle,
+    prefetch,
     range::VaRange,
     sync::Syncs,
     uapi,
@@ -93,6 +94,9 @@ pub fn query_device<D: Driver>(
 ) -> Result<u32> {
     check::<D>(device, &[args.flags.into(), args.pad.into()])?;
     let memory = device.memory();
+    if let Some(pages) = device.process_pages() {
+        pages.owner().trim();
+    }
     *args = uapi::QueryDevice {
         flags: 0,
         pad: 0,
@@ -102,9 +106,10 @@ pub fn query_device<D: Driver>(
         mem_total: memory.map_or(0, |m| m.size()),
         mem_visible: memory.map_or(0, |m| m.visible()),
         mem_free: memory.map_or(0, |m| m.free()),
-        caps: match D::CAPS.faults {
-            Faults::Replayable => uapi::CAP_FAULTS,
-            Faults::Fatal => 0,
+        caps: if D::can_fault(device) {
+            uapi::CAP_FAULTS
+        } else {
+            0
         },
     };
     Ok(0)
@@ -172,8 +177,9 @@ pub fn bo_mmap<D: Driver>(
     Ok(0)
 }
 
-/// Checks that a range can be bound in a VM of driver `D`.
-fn va_range<D: Driver>(va: u64, size: u64) -> Result<VaRange> {
+/// Checks that a range can be bound in a VM of driver `D`. `EINVAL` if it is empty or not made of the
+/// smallest pages, `ERANGE` if it is not in the address space.
+pub fn va_range<D: Driver>(va: u64, size: u64) -> Result<VaRange> {
     must_be_zero(&[(va | size) & (D::CAPS.granule() - 1)])?;
     let range = VaRange::new(va, size)?;
     if !Vm::<D>::range().contains(&range) {
@@ -202,13 +208,33 @@ fn bind_op<D: Driver>(op: &uapi::BindOp, file: &drm::File<File<D>>) -> Result<Bi
             Ok(BindOp::Map(Mapping {
                 range,
                 backing: Backing {
-                    object: Some(object),
+                    object: Some(ObjectHandle::Bo(object)),
                     offset: op.bo_offset,
                     access: Access {
                         write,
                         exec: op.flags & uapi::BIND_EXEC != 0,
                     },
                     attrs,
+                },
+            }))
+        }
+        uapi::BIND_OP_MAP_MIRROR => {
+            must_be_zero(&[
+                (op.flags & !(uapi::BIND_READONLY | uapi::BIND_EXEC)).into(),
+                op.handle.into(),
+                op.bo_offset & (D::CAPS.granule() - 1),
+            ])?;
+            op.bo_offset.checked_add(op.size).ok_or(ERANGE)?;
+            Ok(BindOp::Map(Mapping {
+                range: va_range::<D>(op.va, op.size)?,
+                backing: Backing {
+                    object: Some(ObjectHandle::Mirror),
+                    offset: op.bo_offset,
+                    access: Access {
+                        write,
+                        exec: op.flags & uapi::BIND_EXEC != 0,
+                    },
+                    attrs: Attrs::<D>::from_uapi(op.attrs)?,
                 },
             }))
         }
@@ -243,7 +269,10 @@ pub fn bind<D: Driver>(
     _data: &RegData<'_, D>,
     args: &mut uapi::Bind,
     file: &drm::File<File<D>>,
-) -> Result<u32> {
+) -> Result<u32>
+where
+    D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
+{
     check::<D>(
         device,
         &[(args.flags & !uapi::BIND_ASYNC).into(), args.pad.into()],
@@ -257,10 +286,14 @@ pub fn bind<D: Driver>(
     for op in &raw {
         ops.push(bind_op::<D>(op, file)?, GFP_KERNEL)?;
     }
-    let mapped = raw.iter().filter(|op| op.op != uapi::BIND_OP_UNMAP);
+    // Of a mirror nothing is mapped yet, however large it is.
+    let maps =
+        |op: &&uapi::BindOp| op.op != uapi::BIND_OP_UNMAP && op.op != uapi::BIND_OP_MAP_MIRROR;
+    let mapped = raw.iter().filter(maps);
     if mapped.map(|op| u128::from(op.size)).sum::<u128>() > MAX_BIND_SIZE {
         return Err(EINVAL);
     }
+    vm.attach(device, &ops)?;
     let syncs = Syncs::read(file, args.syncs, args.num_syncs)?;
     if args.flags & uapi::BIND_ASYNC != 0 {
         vm.bind(&queue, ops, syncs)?;
@@ -367,5 +400,33 @@ pub fn query_range<D: Driver>(
     args.va = rest.map_or(range.end(), |rest| rest.start());
     args.size = rest.map_or(0, |rest| rest.size());
     args.num_ranges = ranges.len() as u32;
+    Ok(0)
+}
+
+/// `struct drm_gmem_prefetch`
+pub fn prefetch<D: Driver>(
+    device: &Registered<D>,
+    _data: &RegData<'_, D>,
+    args: &mut uapi::Prefetch,
+    file: &drm::File<File<D>>,
+) -> Result<u32> {
+    check::<D>(device, &[args.flags.into()])?;
+    let vm = file.inner().vm(args.vm_id)?;
+    let range = va_range::<D>(args.va, args.size)?;
+    let done = vm.prefetch(range, prefetch::goal(args.location)?)?;
+    args.moved = done.moved;
+    args.mapped = done.mapped;
+    Ok(0)
+}
+
+/// `struct drm_gmem_vm_stats`
+pub fn vm_stats<D: Driver>(
+    device: &Registered<D>,
+    _data: &RegData<'_, D>,
+    args: &mut uapi::VmStats,
+    file: &drm::File<File<D>>,
+) -> Result<u32> {
+    check::<D>(device, &[args.flags.into()])?;
+    *args = file.inner().vm(args.vm_id)?.stats(args.vm_id);
     Ok(0)
 }

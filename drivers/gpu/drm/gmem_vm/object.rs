@@ -3,15 +3,23 @@
 //! The generic vm_object: what can be mapped.
 //!
 //! An [`Object`] holds the *logical page table*: for every offset, where the data is, as extents of
-//! what is contiguous, never as an array of pages. What fills it is its *pager*: so far the buffer
-//! object and the imported dma-buf ([`crate::bo`]); the mirror of a process, the user pointer and the
-//! sparse object fill the same extents. An offset without an extent is nowhere.
+//! what is contiguous, never as an array of pages. What fills it is its *pager*: the buffer
+//! object and the imported dma-buf ([`crate::bo`]). Memory of a process is where the process says at each
+//! moment, so its extents are kept with the page table that has them ([`crate::mirror`]). An offset without an extent is nowhere.
 //!
 //! Takes no locks: whoever owns an object says under which lock its extents may change. Those of a
 //! buffer object are fixed once it has been created.
 
-use crate::range::VaRange;
-use kernel::prelude::*;
+use crate::{
+    bo::BoObject,
+    driver::Driver,
+    mapping::ObjectRef,
+    range::VaRange, //
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// Where a run of bytes is, as the device addresses it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +47,45 @@ impl Location {
             Self::Device(a) => Self::Device(a + bytes),
             Self::Host(a) => Self::Host(a + bytes),
             Self::Sparse => Self::Sparse,
+        }
+    }
+}
+
+/// What a mapping of driver `D` shows.
+pub enum ObjectHandle<D: Driver> {
+    /// A buffer object.
+    Bo(ARef<BoObject<D>>),
+    /// The memory of the process that the VM is attached to, by its addresses. Where it is changes all the time:
+    /// [`crate::mirror`] keeps book of it.
+    Mirror,
+}
+
+impl<D: Driver> ObjectHandle<D> {
+    /// The logical page table, as far as it is fixed: all of a mirror is nowhere.
+    pub fn object(&self) -> &Object {
+        const NOWHERE: &Object = &Object::new();
+        match self {
+            Self::Bo(bo) => bo.object(),
+            Self::Mirror => NOWHERE,
+        }
+    }
+}
+
+impl<D: Driver> Clone for ObjectHandle<D> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Bo(bo) => Self::Bo(bo.clone()),
+            Self::Mirror => Self::Mirror,
+        }
+    }
+}
+
+impl<D: Driver> ObjectRef for ObjectHandle<D> {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bo(a), Self::Bo(b)) => core::ptr::eq(&**a, &**b),
+            (Self::Mirror, Self::Mirror) => true,
+            _ => false,
         }
     }
 }

@@ -30,6 +30,7 @@
 use crate::{
     driver::{
         Access,
+        FaultAccess,
         MapAttrs, //
     },
     object::Location,
@@ -168,12 +169,32 @@ pub trait PageTable: Send + Unpin + Sized {
     /// The end of a VM is an unmap of all there is, with an empty token and not planned.
     fn unmap(&mut self, prepared: &mut Self::Prepared, range: VaRange);
 
+    /// Unmaps a range by making entries invalid and nothing else. Returns what was unmapped: the range, and what
+    /// lies in one large page with part of it, unless that page could be split with what was put in
+    /// [stock](Self::stock). To be followed by a [`flush`](Self::flush) of that with this token, which is an
+    /// empty one.
+    ///
+    /// For what the process does with memory that is mirrored, so it may be called while memory is being
+    /// reclaimed: does not allocate, free, sleep or fail. Tables stay where they are.
+    fn zap(&mut self, prepared: &mut Self::Prepared, range: VaRange) -> VaRange;
+
+    /// Takes note of what the stock for [`zap`](Self::zap) lacks. Does not allocate or sleep; a plan has
+    /// room for it if [`make_room`](Self::make_room) was called.
+    fn plan_stock(&self, _plan: &mut Self::Plan) {}
+
+    /// Puts in stock what was planned for that. Does not allocate, sleep or fail.
+    fn stock(&mut self, _prepared: &mut Self::Prepared) {}
+
+    /// Whether an access to an address is allowed. Does not sleep.
+    fn permits(&self, va: u64, access: FaultAccess) -> bool;
+
     /// How much it takes now. May be slow.
     fn stats(&self) -> Stats;
 
     /// Starts making the device forget what it cached of `range`, which covers all that was
     /// committed with this token. Where only invalid entries were changed and the hardware caches none
-    /// of those, there is nothing to do.
+    /// of those, there is nothing to start; but what others started before and what is not over yet must be waited
+    /// for in any case: they may have made these entries invalid.
     /// Does not allocate, free or sleep: what the token still holds goes along with the flush.
     ///
     /// With `prune`, also takes empty tables out of that range: no change is planned that counts on

@@ -14,8 +14,13 @@ use crate::{
         Driver,
         MapAttrs, //
     },
-    object::Location,
+    kapi::signal::check_killed,
+    object::{
+        Location,
+        ObjectHandle, //
+    },
     range::VaRange,
+    residency::Residency,
     uapi,
     vm::{
         Space,
@@ -61,6 +66,14 @@ impl<D: Driver> Space<D> {
             };
         };
         let offset = backing.offset + (whole.start() - entry.range.start());
+        if matches!(object, ObjectHandle::Mirror) {
+            return Mapped {
+                range: whole,
+                backing: Some(backing),
+                offset,
+                residency: 0,
+            };
+        }
         let kind = |location| match location {
             Location::Device(_) => uapi::RESIDENT_DEVICE,
             Location::Host(_) => uapi::RESIDENT_HOST,
@@ -101,7 +114,8 @@ impl<D: Driver> Space<D> {
         };
         if let Some(backing) = mapped.backing {
             entry.mapping = match backing.object {
-                Some(_) => uapi::MAPPING_BO,
+                Some(ObjectHandle::Bo(_)) => uapi::MAPPING_BO,
+                Some(ObjectHandle::Mirror) => uapi::MAPPING_MIRROR,
                 None => uapi::MAPPING_SPARSE,
             };
             if !backing.access.write {
@@ -118,6 +132,15 @@ impl<D: Driver> Space<D> {
     }
 }
 
+/// Whether an entry of a mirror is more of the same as the one before it.
+fn goes_on(last: &uapi::Range, next: &uapi::Range) -> bool {
+    last.mapping == uapi::MAPPING_MIRROR
+        && last.mapping == next.mapping
+        && last.bo_offset + last.size == next.bo_offset
+        && (last.flags, last.residency, last.attrs) == (next.flags, next.residency, next.attrs)
+        && last.advice == next.advice
+}
+
 fn set_advice(values: &mut [u64; uapi::ADVICE], advice: &AttrSet) {
     for kind in AttrKind::ALL {
         values[kind as usize] = advice.get(kind);
@@ -127,6 +150,9 @@ fn set_advice(values: &mut [u64; uapi::ADVICE], advice: &AttrSet) {
 impl<D: Driver> Vm<D> {
     /// Sets attributes in a range, in order; all of its others to their defaults, if `reset`.
     ///
+    /// What is mirrored there and in the page table is taken out if that says how it has to be, so that it comes
+    /// back in the new way as the device touches it.
+    ///
     /// Process context, may sleep; takes the VM lock.
     ///
     /// # Errors
@@ -135,7 +161,14 @@ impl<D: Driver> Vm<D> {
     pub fn advise(&self, range: VaRange, attrs: &[Attr], reset: bool) -> Result {
         let mut space = self.space.lock();
         self.check_space(&space)?;
-        space.attrs.advise(range, attrs, reset)
+        self.settle(&mut space)?;
+        space.attrs.advise(range, attrs, reset)?;
+        let remembered = self.remember(&mut space, range);
+        drop(space);
+        if reset || attrs.iter().any(Attr::is_seen_in_page_table) {
+            self.forget(range);
+        }
+        remembered
     }
 
     /// Appends to `entries`, as far as there is room, an entry for each part of a range that has all
@@ -145,20 +178,36 @@ impl<D: Driver> Vm<D> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` (VM destroyed), `EIO` (VM unusable).
+    /// `ENOENT` (VM destroyed), `EIO` (VM unusable), `EBUSY` (the process's memory changes all the time), `EINTR`
+    /// (the process is being killed), `ENOMEM`.
     pub fn query(
         &self,
         range: VaRange,
         entries: &mut KVVec<uapi::Range>,
     ) -> Result<Option<VaRange>> {
-        let space = self.space.lock();
+        let mut space = self.space.lock();
         self.check_space(&space)?;
+        self.settle(&mut space)?;
+        let mut looked = Residency::default();
         let mut rest = Some(range);
         while let Some(left) = rest {
-            let entry = space.describe(left);
+            // An area that is all alike is one entry, and as large as the process likes.
+            check_killed()?;
+            let mut entry = space.describe(left);
+            if entry.mapping == uapi::MAPPING_MIRROR {
+                let (cpu, size) = (entry.bo_offset, entry.size);
+                let (residency, end) = looked.at(self, cpu, cpu + size)?;
+                entry.residency = residency;
+                entry.size = end - cpu;
+            }
             let end = entry.va + entry.size;
-            if entries.push_within_capacity(entry).is_err() {
-                break;
+            match entries.last_mut().filter(|last| goes_on(last, &entry)) {
+                Some(last) => last.size += entry.size,
+                None => {
+                    if entries.push_within_capacity(entry).is_err() {
+                        break;
+                    }
+                }
             }
             rest = VaRange::from_bounds(end, range.end());
         }

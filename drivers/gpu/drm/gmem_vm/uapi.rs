@@ -87,6 +87,8 @@ pub const BIND_OP_MAP_BO: u32 = 0;
 pub const BIND_OP_UNMAP: u32 = 1;
 /// `DRM_GMEM_BIND_OP_MAP_SPARSE`
 pub const BIND_OP_MAP_SPARSE: u32 = 2;
+/// `DRM_GMEM_BIND_OP_MAP_MIRROR`
+pub const BIND_OP_MAP_MIRROR: u32 = 3;
 /// `DRM_GMEM_BIND_READONLY`
 pub const BIND_READONLY: u32 = 1 << 0;
 /// `DRM_GMEM_BIND_EXEC`
@@ -198,6 +200,8 @@ pub struct Range {
 pub const MAPPING_BO: u32 = 1;
 /// `DRM_GMEM_MAPPING_SPARSE`
 pub const MAPPING_SPARSE: u32 = 2;
+/// `DRM_GMEM_MAPPING_MIRROR`
+pub const MAPPING_MIRROR: u32 = 3;
 /// `DRM_GMEM_RESIDENT_HOST`
 pub const RESIDENT_HOST: u32 = 1;
 /// `DRM_GMEM_RESIDENT_DEVICE`
@@ -214,4 +218,36 @@ pub struct QueryRange {
     pub num_ranges: u32,
     pub pad: u32,
     pub ranges: u64,
+}
+
+/// See `struct drm_gmem_prefetch`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Prefetch {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub va: u64,
+    pub size: u64,
+    pub location: u64,
+    pub moved: u64,
+    pub mapped: u64,
+}
+
+/// See `struct drm_gmem_vm_stats`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct VmStats {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub faults: u64,
+    pub merged: u64,
+    pub bad: u64,
+    pub retries: u64,
+    pub invalidations: u64,
+    pub to_device: u64,
+    pub made: u64,
+    pub stayed: u64,
+    pub mirrored: u64,
+    pub extents: u64,
+    pub bytes: u64,
 }

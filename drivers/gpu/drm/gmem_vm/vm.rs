@@ -10,18 +10,27 @@
 use crate::{
     attrs::AttrMap,
     bind_queue::BindQueue,
-    bo::BoObject,
     device::DeviceRef,
     driver::Driver,
-    kapi::dma_fence::Fence,
+    fault::Faults,
+    follow::Follow,
+    kapi::{
+        dma_fence::Fence,
+        lock::new_mutex,
+        mmu_notifier::Subscription, //
+    },
     mapping::MappingTree,
+    mirror::{
+        Mirrors,
+        Watcher, //
+    },
+    object::ObjectHandle,
     page_table::PageTable,
     range::VaRange,
     range_set::RangeSet, //
 };
 use kernel::{
     drm,
-    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
@@ -44,8 +53,10 @@ pub type Root<D> = <<D as Driver>::PageTable as PageTable>::Root;
 
 /// What the VM lock protects.
 pub(crate) struct Space<D: Driver> {
-    pub(crate) mappings: MappingTree<ARef<BoObject<D>>, Attrs<D>>,
+    pub(crate) mappings: MappingTree<ObjectHandle<D>, Attrs<D>>,
     pub(crate) attrs: AttrMap,
+    /// How they follow the process.
+    pub(crate) follow: Follow,
     /// It was destroyed.
     pub(crate) closed: bool,
     /// The bind queues that userspace made.
@@ -63,6 +74,20 @@ pub(crate) struct Tables<D: Driver> {
     pub(crate) planned: usize,
     /// Where empty tables may be left from when some batch was planned.
     pub(crate) prune: Option<VaRange>,
+    /// What is mirrored, and what of that the page table has.
+    pub(crate) mirrors: Mirrors<Attrs<D>>,
+    /// Counts changes that may have taken tables away.
+    pub(crate) epoch: u64,
+}
+
+/// Whose memory a VM mirrors.
+pub(crate) enum Attachment<D: Driver> {
+    /// Nobody's so far.
+    None,
+    /// Of the process that is watched.
+    Process(Arc<Subscription<Watcher<D>>>),
+    /// Nobody's ever more.
+    Closed,
 }
 
 /// A device address space.
@@ -73,6 +98,12 @@ pub struct Vm<D: Driver> {
     pub(crate) space: Mutex<Space<D>>,
     #[pin]
     pub(crate) tables: Mutex<Tables<D>>,
+    /// The process whose memory is mirrored.
+    #[pin]
+    pub(crate) attachment: Mutex<Attachment<D>>,
+    /// Faults of the device that have no answer yet.
+    #[pin]
+    pub(crate) faults: Mutex<Faults<D>>,
     /// The device did not confirm a change: what it has cached is unknown.
     pub(crate) failed: Atomic<bool>,
     pub(crate) default_queue: Arc<BindQueue<D>>,
@@ -92,6 +123,7 @@ impl<D: Driver> Vm<D> {
                 space <- new_mutex!(Space {
                     mappings: MappingTree::new(),
                     attrs: AttrMap::new(),
+                    follow: Follow::default(),
                     closed: false,
                     queues: KVec::new(),
                     pending: KVVec::new(),
@@ -101,7 +133,11 @@ impl<D: Driver> Vm<D> {
                     page_table,
                     planned: 0,
                     prune: None,
+                    mirrors: Mirrors::new(),
+                    epoch: 0,
                 }, "gmem_vm::Vm::tables"),
+                attachment <- new_mutex!(Attachment::None, "gmem_vm::Vm::attachment"),
+                faults <- new_mutex!(Faults::new(), "gmem_vm::Vm::faults"),
                 failed: Atomic::new(false),
                 default_queue,
                 device: device.into(),

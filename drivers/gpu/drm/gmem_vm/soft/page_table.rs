@@ -24,6 +24,7 @@ use gmem_vm::{
     page_table::Stats,
     Basis,
     Change,
+    FaultAccess,
     Location,
     MapAttrs,
     MapRun,
@@ -125,6 +126,32 @@ impl PageTable {
             tables,
         })
     }
+
+    /// Makes the entries for a range invalid.
+    fn clear(&mut self, range: VaRange) {
+        for index in tables(range) {
+            let (Some(table), Some(span)) = (&mut self.tables[index], covered(index)) else {
+                continue;
+            };
+            let part = span.intersect(&range).unwrap_or(span);
+            let first = ((part.start() - span.start()) / PAGE) as usize;
+            for entry in first..first + (part.size() / PAGE) as usize {
+                if table.frame.read(entry) != 0 {
+                    table.used -= 1;
+                    table.frame.write(entry, 0);
+                }
+            }
+        }
+    }
+
+    fn start_flush(&self, range: VaRange, garbage: Prepared) -> Flush {
+        Flush {
+            hardware: self.hardware.clone(),
+            root: self.root.number(),
+            range,
+            garbage,
+        }
+    }
 }
 
 /// Indices of the tables that a range touches.
@@ -205,19 +232,26 @@ impl gmem_vm::PageTable for PageTable {
     }
 
     fn unmap(&mut self, _prepared: &mut Prepared, range: VaRange) {
-        for index in tables(range) {
-            let (Some(table), Some(span)) = (&mut self.tables[index], covered(index)) else {
-                continue;
-            };
-            let part = span.intersect(&range).unwrap_or(span);
-            let first = ((part.start() - span.start()) / PAGE) as usize;
-            for entry in first..first + (part.size() / PAGE) as usize {
-                if table.frame.read(entry) != 0 {
-                    table.used -= 1;
-                    table.frame.write(entry, 0);
-                }
-            }
-        }
+        self.clear(range);
+    }
+
+    fn zap(&mut self, _prepared: &mut Prepared, range: VaRange) -> VaRange {
+        // The process may give back less than a page of the device, which then goes as a whole.
+        let zapped = range.align_outward(PAGE);
+        self.clear(zapped);
+        zapped
+    }
+
+    fn permits(&self, va: u64, access: FaultAccess) -> bool {
+        let Some(Some(table)) = self.tables.get((va / TABLE_SPAN) as usize) else {
+            return false;
+        };
+        let needed = match access {
+            FaultAccess::Read => VALID,
+            FaultAccess::Write => VALID | WRITE,
+            FaultAccess::Fetch => VALID | EXEC,
+        };
+        table.frame.read((va / PAGE) as usize % ENTRIES) & needed == needed
     }
 
     fn stats(&self) -> Stats {
@@ -242,11 +276,6 @@ impl gmem_vm::PageTable for PageTable {
                 prepared.retired.push(table);
             }
         }
-        Flush {
-            hardware: self.hardware.clone(),
-            root: self.root.number(),
-            range: flushed,
-            garbage: prepared,
-        }
+        self.start_flush(flushed, prepared)
     }
 }

@@ -41,6 +41,7 @@ use gmem_vm::{
     Location,
     MapAttrs,
     MapRun,
+    ObjectHandle,
     VaRange,
     Vm, //
 };
@@ -233,7 +234,7 @@ impl<'a> Run<'a> {
                 access,
                 attrs,
             } => Backing {
-                object: Some(self.bos.get(bo).ok_or(EINVAL)?.clone()),
+                object: Some(ObjectHandle::Bo(self.bos.get(bo).ok_or(EINVAL)?.clone())),
                 offset: PAGE * page as u64,
                 access,
                 attrs: Attrs::from_uapi(attrs.into())?,

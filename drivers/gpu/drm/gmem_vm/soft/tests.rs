@@ -19,7 +19,12 @@ mod suite {
             TABLE_SPAN, //
         },
         module_parameters,
-        page_table::Attrs,
+        page_table::{
+            Attrs,
+            PageTable,
+            Plan,
+            Prepared, //
+        },
         random::Run, //
     };
     use gmem_vm::{
@@ -32,8 +37,14 @@ mod suite {
         },
         sync::Syncs,
         Access,
+        Basis,
         Bo,
+        FaultAccess,
+        Location,
         MapAttrs,
+        MapRun,
+        PageTable as _,
+        PendingFlush as _,
         VaRange,
         Vm, //
     };
@@ -216,5 +227,44 @@ mod suite {
             }
             Ok(())
         })
+    }
+    #[test]
+    fn a_zap_takes_whole_pages() -> Result {
+        let hardware = Hardware::new(2)?;
+        let mut table = PageTable::new(&hardware)?;
+        let run = MapRun {
+            range: VaRange::new(0, 4 * PAGE)?,
+            location: Location::Sparse,
+            access: Access {
+                write: true,
+                exec: false,
+            },
+            attrs: Attrs::from_uapi(0)?,
+        };
+        let mut plan = Plan::default();
+        table.plan_map(&mut plan, &run, Basis::Current);
+        let mut prepared = Prepared::new(&hardware, plan)?;
+        table.map(&mut prepared, &run);
+        table.flush(prepared, run.range, None).wait().0?;
+        for page in 0..4 {
+            // So that the walk remembers it.
+            assert!(hardware.translate(table.root(), page * PAGE)? != 0);
+        }
+        let mut prepared = Prepared::default();
+        let zapped = table.zap(&mut prepared, VaRange::new(PAGE + PAGE / 2, PAGE)?);
+        assert_eq!(zapped, VaRange::new(PAGE, 2 * PAGE)?);
+        table.flush(prepared, zapped, None).wait().0?;
+        for page in 0..5 {
+            let mapped = page == 0 || page == 3;
+            let va = page * PAGE + PAGE / 2;
+            let seen = hardware.translate(table.root(), va)? != 0;
+            assert_eq!(seen, mapped);
+            assert_eq!(table.permits(va, FaultAccess::Read), mapped);
+            assert_eq!(table.permits(va, FaultAccess::Write), mapped);
+            assert!(!table.permits(va, FaultAccess::Fetch));
+        }
+        // Tables stay.
+        assert_eq!(table.stats().tables, 2);
+        Ok(())
     }
 }

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Attaching a VM to a process, whose memory it mirrors from then on.
+//!
+//! A VM is attached by the first bind of a mirror, for good. Until then neither it nor its device pays for
+//! mirrors: the notifier, DMA addresses and the pages of device memory are made as they are needed.
+//!
+//! Locks: `attachment` of a VM, a mutex, outside of the process's memory map lock; `mirroring` of the device, a
+//! mutex, inside of it.
+
+use crate::{
+    bind::BindOp,
+    device::Device,
+    device_pages::{
+        Pages,
+        Pool, //
+    },
+    driver::{
+        Driver,
+        Faults, //
+    },
+    kapi::{
+        area::task_size,
+        device_private::DevicePages,
+        dma::Mapper,
+        mmu_notifier::Subscription,
+        signal::check_killed, //
+    },
+    memory::MemoryBlock,
+    mirror::{
+        Mirrors,
+        Unmapped,
+        Watcher, //
+    },
+    object::ObjectHandle,
+    page_table::{
+        PageTable,
+        PendingFlush, //
+    },
+    range::VaRange,
+    vm::{
+        Attachment,
+        Attrs,
+        Vm, //
+    }, //
+};
+use kernel::{
+    device,
+    drm,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::Relaxed,
+        Arc, //
+    }, //
+};
+
+/// The process that a VM mirrors.
+pub(crate) type Process<D> = Arc<Subscription<Watcher<D>>>;
+
+/// Most distances between a device address and what it mirrors in a VM: each is looked at whenever the process's memory
+/// changes.
+pub const MAX_VIEWS: usize = 1024;
+
+/// What a device needs to mirror.
+pub(crate) struct Mirroring<D: Driver> {
+    mapper: Mapper,
+    /// Its memory, if it has any that pages can be in.
+    pages: Option<Arc<Pages<D>>>,
+}
+
+impl<D: Driver> Mirroring<D> {
+    fn new(device: &drm::Device<D, drm::Registered>) -> Result<Self>
+    where
+        D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
+    {
+        let parent: &D::ParentDevice<device::Bound> = device.as_ref();
+        let pages = match device.memory() {
+            Some(memory) if Pool::<D>::fits(memory.size()) => {
+                let count = usize::try_from(memory.size())? >> PAGE_SHIFT;
+                let name = c"gmem_vm";
+                Some(DevicePages::new(count, name, Pool::new(memory.size())?)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            mapper: Mapper::new(parent.as_ref())?,
+            pages,
+        })
+    }
+}
+
+impl<D: Driver> Device<D> {
+    /// What gives DMA addresses to memory of processes, once something was mirrored.
+    pub(crate) fn mapper(&self) -> Option<&Mapper> {
+        self.mirroring.as_ref().map(|m| &m.mapper)
+    }
+
+    /// The memory of the device for pages of processes, once something was mirrored.
+    pub(crate) fn process_pages(&self) -> Option<&Arc<Pages<D>>> {
+        self.mirroring.as_ref()?.pages.as_ref()
+    }
+
+    /// Allocates device memory, as [`Memory::alloc`](crate::memory::Memory::alloc); if there is none, memory of processes makes room for it.
+    ///
+    /// Process context, sleeps; the table lock of a VM must not be held.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `EINVAL`, `ENOMEM`; `EINTR` if the process is being killed.
+    pub fn alloc_memory(device: &drm::Device<D>, size: u64, visible: bool) -> Result<MemoryBlock> {
+        let memory = device.memory().ok_or(ENOSPC)?;
+        loop {
+            match memory.alloc(size, visible) {
+                Err(e) if e == ENOSPC && size <= memory.size() => (),
+                result => return result,
+            }
+            check_killed()?;
+            let made_room = device
+                .process_pages()
+                .is_some_and(|pages| Pool::give_up_chunk(pages, device));
+            if !made_room {
+                return Err(ENOSPC);
+            }
+        }
+    }
+
+    /// Makes what it takes to mirror, once.
+    fn prepare_mirroring(device: &drm::Device<D, drm::Registered>) -> Result
+    where
+        D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
+    {
+        let closed = device.mirroring_closed.lock();
+        if *closed {
+            return Err(ENODEV);
+        }
+        if device.mirroring.as_ref().is_none() {
+            device.mirroring.populate(Mirroring::new(device)?);
+        }
+        Ok(())
+    }
+
+    /// Ends all mirrors, and brings what processes have in the device's memory back to the host.
+    fn close_mirrors(device: &drm::Device<D>) {
+        *device.mirroring_closed.lock() = true;
+        let mut vms = KVec::new();
+        for (_, vm) in device.vms().lock().iter() {
+            // A VM that is left out ends with its file; it is only that nothing is said to the device then.
+            let _ = vms.push(vm.clone(), GFP_KERNEL);
+        }
+        for vm in &vms {
+            vm.unmirror();
+        }
+        if let Some(pages) = device.process_pages() {
+            Pool::close(pages, device);
+        }
+    }
+}
+
+/// Ends all mirrors of a device when dropped, and brings back to the host what processes have in its memory; for a
+/// driver to drop while the device still works, after no more ioctls come.
+pub struct MirrorGuard<D: Driver>(ARef<drm::Device<D>>);
+
+impl<D: Driver> MirrorGuard<D> {
+    /// For a device.
+    pub fn new(device: &drm::Device<D>) -> Self {
+        Self(device.into())
+    }
+}
+
+impl<D: Driver> Drop for MirrorGuard<D> {
+    fn drop(&mut self) {
+        Device::close_mirrors(&self.0);
+    }
+}
+
+/// What a batch binds of the process's memory: device addresses, and the first address in the process.
+fn mirrors<D: Driver>(ops: &[BindOp<D>]) -> impl Iterator<Item = (VaRange, u64)> + '_ {
+    ops.iter().filter_map(|op| match op {
+        BindOp::Map(mapping) => match mapping.backing.object {
+            Some(ObjectHandle::Mirror) => Some((mapping.range, mapping.backing.offset)),
+            _ => None,
+        },
+        BindOp::Unmap(_) => None,
+    })
+}
+
+impl<D: Driver> Vm<D> {
+    /// The subscription to the process's memory.
+    pub(crate) fn subscription(&self) -> Option<Process<D>> {
+        match &*self.attachment.lock() {
+            Attachment::Process(subscription) => Some(subscription.clone()),
+            _ => None,
+        }
+    }
+
+    /// Attaches the VM to the calling process, if some of the operations bind a mirror.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`: the device's pages are larger than the CPU's; `EXDEV`: it is attached to another process;
+    /// `ESRCH`: the process is exiting; `ERANGE`: not an address of a process; `ENODEV`, `ENOMEM`.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        device: &drm::Device<D, drm::Registered>,
+        ops: &[BindOp<D>],
+    ) -> Result
+    where
+        D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
+    {
+        if mirrors(ops).next().is_none() {
+            return Ok(());
+        }
+        if D::CAPS.granule() != PAGE_SIZE as u64 {
+            return Err(EOPNOTSUPP);
+        }
+        let task = kernel::current!();
+        let mm = task.mm().ok_or(ESRCH)?;
+        let limit = task_size(mm) as u64;
+        let ends = |(range, cpu): (VaRange, u64)| cpu.checked_add(range.size());
+        if mirrors(ops)
+            .map(ends)
+            .any(|end| end.is_none_or(|end| end > limit))
+        {
+            return Err(ERANGE);
+        }
+        Device::prepare_mirroring(device)?;
+        {
+            let mut attachment = self.attachment.lock();
+            match &*attachment {
+                Attachment::Closed => return Err(ENOENT),
+                Attachment::Process(subscription) => {
+                    if subscription.mm().as_raw() != mm.as_raw() {
+                        return Err(EXDEV);
+                    }
+                }
+                Attachment::None => {
+                    let watcher = Watcher { vm: self.clone() };
+                    let all = 0..usize::MAX & !(PAGE_SIZE - 1);
+                    *attachment = Attachment::Process(Subscription::new(mm, all, watcher)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets callbacks find what a batch is about to mirror. With the VM lock held until the batch counts as
+    /// planned, so that nobody takes these views, of which nothing is mirrored yet, for old ones. `ENOMEM`; `ENOSPC`
+    /// if there are [`MAX_VIEWS`].
+    pub(crate) fn add_views(&self, ops: &[BindOp<D>]) -> Result {
+        if mirrors(ops).next().is_none() {
+            return Ok(());
+        }
+        {
+            // What was queued before has been done, so what is mirrored is all there is; but for this batch.
+            let mut tables = self.tables.lock();
+            if tables.planned == 0 && tables.mirrors.views() >= tables.mirrors.sweep_at {
+                tables.mirrors.sweep_views();
+            }
+        }
+        for (range, cpu) in mirrors(ops) {
+            if self.tables.lock().mirrors.views() >= MAX_VIEWS {
+                return Err(ENOSPC);
+            }
+            self.add_view(range.start(), VaRange::new(cpu, range.size())?)?;
+        }
+        Ok(())
+    }
+
+    fn add_view(&self, va: u64, cpu: VaRange) -> Result {
+        let mut room = KVec::new();
+        loop {
+            let wanted = {
+                let mut tables = self.tables.lock();
+                if tables.mirrors.add_view(va, cpu, &mut room) {
+                    return Ok(());
+                }
+                2 * tables.mirrors.views().max(2)
+            };
+            room = Mirrors::<Attrs<D>>::room_for_views(wanted)?;
+        }
+    }
+
+    /// Starts to take note of what the process unmaps. `ENOMEM`.
+    pub(crate) fn watch_unmapped(&self) -> Result {
+        let list = Unmapped::new()?;
+        let mut tables = self.tables.lock();
+        if tables.mirrors.unmapped.is_none() {
+            tables.mirrors.unmapped = Some(list);
+        }
+        Ok(())
+    }
+
+    /// Ends the mirroring of the process, for good. What is in the page table of it is taken out, and faults are
+    /// answered.
+    pub(crate) fn unmirror(&self) {
+        let was = core::mem::replace(&mut *self.attachment.lock(), Attachment::Closed);
+        self.end_faults();
+        let Attachment::Process(subscription) = was else {
+            return;
+        };
+        let mapper = self.device.mapper();
+        let mut prepared = <D::PageTable as PageTable>::Prepared::default();
+        let mut hull = None;
+        let flush = {
+            let mut tables = self.tables.lock();
+            tables.mirrors.closed = true;
+            let all = |_: &VaRange, _: &_| true;
+            let zapped = tables.zap(mapper, Self::range(), all, &mut prepared, &mut hull);
+            if zapped.is_err() {
+                self.failed.store(true, Relaxed);
+            }
+            // Until the device has confirmed, callbacks that find nothing any more have to wait as well.
+            tables.mirrors.flushing += usize::from(hull.is_some());
+            hull.map(|hull| tables.page_table.flush(prepared, hull, None))
+        };
+        if let Some(flush) = flush {
+            let (flushed, garbage) = flush.wait();
+            self.tables.lock().mirrors.flushing -= 1;
+            drop(garbage);
+            if flushed.is_err() {
+                pr_debug!("gmem_vm: the device did not confirm the end of a mirror\n");
+            }
+        }
+        // Last, as it may wait for callbacks, which take the table lock.
+        drop(subscription);
+    }
+
+    /// Whether device faults are all it takes to bring memory in.
+    pub(crate) fn can_fault(&self) -> bool {
+        matches!(D::CAPS.faults, Faults::Replayable) && D::can_fault(&self.device)
+    }
+}

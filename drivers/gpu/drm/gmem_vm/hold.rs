@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Memory held for jobs of a device that cannot fault.
+//!
+//! What such a job touches must be in the page table before it starts, and stay until it has ended. [`Vm::hold`] brings
+//! it in; the job's fence is published by [`Hold::publish`], in the same breath in which it is found that nothing
+//! was taken out again. From then on whoever changes that memory waits for the fence first.
+//!
+//! Locks: the table lock, under which the fence is published; the driver's own are inside of it.
+
+use crate::{
+    attach::Process,
+    driver::Driver,
+    fault::Treatment,
+    kapi::{
+        dma_fence::Fence,
+        hmm::{
+            Buffer,
+            Want, //
+        },
+        migrate::HUGE_SIZE,
+        signal::check_killed, //
+    },
+    populate::Order,
+    range::VaRange,
+    vm::Vm, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// How often memory is brought in anew if it is taken out before the job is there.
+const TRIES: usize = 64;
+
+/// Memory of the process that a job needs.
+struct Held {
+    number: u64,
+    cpu: KVec<VaRange>,
+    /// Some of it was taken out, before there was a fence.
+    stale: bool,
+    /// Of the job; none as long as it is not there.
+    fence: Option<ARef<Fence>>,
+}
+
+impl Held {
+    fn meets(&self, range: &VaRange) -> bool {
+        self.cpu.iter().any(|cpu| cpu.intersect(range).is_some())
+    }
+
+    fn is_over(&self) -> bool {
+        self.fence.as_ref().is_some_and(|fence| fence.is_signaled())
+    }
+}
+
+/// All memory that is held in a VM, under its table lock.
+#[derive(Default)]
+pub(crate) struct Holds {
+    all: KVec<Held>,
+    last: u64,
+}
+
+impl Holds {
+    pub(crate) const fn new() -> Self {
+        Self {
+            all: KVec::new(),
+            last: 0,
+        }
+    }
+
+    /// Adds memory to be held, if there is room or enough is brought.
+    fn add(&mut self, cpu: &mut Option<KVec<VaRange>>, room: &mut KVec<Held>) -> Option<u64> {
+        if room.capacity() > self.all.capacity() {
+            core::mem::swap(room, &mut self.all);
+            for held in room.drain_all() {
+                let _ = self.all.push_within_capacity(held);
+            }
+        }
+        if self.all.len() == self.all.capacity() {
+            return None;
+        }
+        self.last += 1;
+        let held = Held {
+            number: self.last,
+            cpu: cpu.take()?,
+            stale: false,
+            fence: None,
+        };
+        self.all.push_within_capacity(held).ok()?;
+        Some(self.last)
+    }
+
+    fn find(&mut self, number: u64) -> Option<&mut Held> {
+        self.all.iter_mut().find(|held| held.number == number)
+    }
+
+    /// Takes out what is held no more, one at a time, to be freed without the lock.
+    fn take(&mut self, over: impl Fn(&Held) -> bool) -> Option<Held> {
+        let at = self.all.iter().position(over)?;
+        let last = self.all.len() - 1;
+        self.all.swap(at, last);
+        self.all.pop()
+    }
+
+    /// A job that must end before a range may change. What waits for its job is told that it was taken out.
+    pub(crate) fn changes(&mut self, range: &VaRange) -> Option<ARef<Fence>> {
+        let mut first = None;
+        for held in self.all.iter_mut().filter(|held| held.meets(range)) {
+            match &held.fence {
+                None => held.stale = true,
+                Some(fence) if first.is_none() && !fence.is_signaled() => {
+                    first = Some(fence.clone());
+                }
+                Some(_) => (),
+            }
+        }
+        first
+    }
+}
+
+/// Memory that was brought in for a job.
+pub struct Hold<D: Driver> {
+    vm: Arc<Vm<D>>,
+    number: u64,
+}
+
+impl<D: Driver> Hold<D> {
+    /// Lets the job be there: `publish` makes its fence, under the table lock, so it neither allocates nor
+    /// sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if the memory was taken out again: nothing was published. Those of `publish`.
+    pub fn publish(self, publish: impl FnOnce() -> Result<ARef<Fence>>) -> Result<ARef<Fence>> {
+        let mut tables = self.vm.tables.lock();
+        let held = tables.mirrors.holds.find(self.number).ok_or(EAGAIN)?;
+        if held.stale {
+            return Err(EAGAIN);
+        }
+        let fence = publish()?;
+        held.fence = Some(fence.clone());
+        Ok(fence)
+    }
+}
+
+impl<D: Driver> Drop for Hold<D> {
+    fn drop(&mut self) {
+        // Unless it has a fence now.
+        let unused = |held: &Held| held.number == self.number && held.fence.is_none();
+        let held = self.vm.tables.lock().mirrors.holds.take(unused);
+        drop(held);
+    }
+}
+
+impl<D: Driver> Vm<D> {
+    /// Brings memory in for a job that is about to be submitted, if the device can't do so by faults. What of the
+    /// ranges isn't mirrored is left alone.
+    ///
+    /// Process context, sleeps; no locks may be held.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`: a mirrored part has no memory, or none that the device may use; `ESRCH`: the process has
+    /// ended; `EBUSY`: it changes all the time; `EINTR`, `ENOMEM`, `ENOSPC` (page tables), `EIO`, `ENODEV`.
+    pub fn hold(self: &Arc<Self>, ranges: &[VaRange]) -> Result<Option<Hold<D>>> {
+        if ranges.is_empty() || self.can_fault() {
+            return Ok(None);
+        }
+        loop {
+            let over = self.tables.lock().mirrors.holds.take(Held::is_over);
+            if over.is_none() {
+                break;
+            }
+        }
+        let mut cpu = KVec::new();
+        for range in ranges {
+            let mut rest = Some(*range);
+            while let Some(left) = rest {
+                let Some(found) = self.next_mirrored(&left) else {
+                    break;
+                };
+                let part = found.range.intersect(&left).ok_or(EFAULT)?;
+                let start = found.mirrored.cpu + (part.start() - found.range.start());
+                cpu.push(VaRange::new(start, part.size())?, GFP_KERNEL)?;
+                rest = VaRange::from_bounds(part.end(), left.end());
+            }
+        }
+        let mut cpu = Some(cpu);
+        let mut room = KVec::new();
+        let number = loop {
+            let wanted = {
+                let holds = &mut self.tables.lock().mirrors.holds;
+                match holds.add(&mut cpu, &mut room) {
+                    Some(number) => break number,
+                    None => 2 * holds.all.capacity().max(4),
+                }
+            };
+            room = KVec::with_capacity(wanted, GFP_KERNEL)?;
+        };
+        let hold = Hold {
+            vm: self.clone(),
+            number,
+        };
+        let process = self.subscription().ok_or(ESRCH)?;
+        let mut buffer = Buffer::new();
+        for range in ranges {
+            self.bring_in(&process, &mut buffer, *range)?;
+        }
+        Ok(Some(hold))
+    }
+
+    /// Brings all of a range in that is mirrored.
+    fn bring_in(&self, process: &Process<D>, buffer: &mut Buffer, range: VaRange) -> Result {
+        let mut rest = Some(range);
+        let mut tries = 0;
+        while let Some(left) = rest {
+            check_killed()?;
+            let Some(found) = self.next_mirrored(&left) else {
+                break;
+            };
+            let part = found.range.intersect(&left).ok_or(EFAULT)?;
+            let cpu = found.mirrored.cpu + (part.start() - found.range.start());
+            let huge = HUGE_SIZE as u64;
+            let size = part.size().min(huge - cpu % huge);
+            let advised = self.advised();
+            let (advice, block) = self.advice_of(VaRange::new(part.start(), size)?)?;
+            let treatment = Treatment::of(&advice, &found.mirrored);
+            if treatment.none {
+                return Err(EFAULT);
+            }
+            let mut mirrored = found.mirrored.clone();
+            mirrored.cpu = cpu;
+            let access = treatment.access();
+            let mut order = Order {
+                block,
+                access,
+                attrs: treatment.attrs(&mirrored)?,
+                advised,
+                mirrored,
+                wanted: block,
+                want: if access.write {
+                    Want::Write
+                } else {
+                    Want::Read
+                },
+                goal: treatment.goal,
+            };
+            let mut done = self.populate(process, buffer, &order);
+            if done.as_ref().is_err_and(|e| *e == EPERM) {
+                // The process itself may not write: nor will the device.
+                order.want = Want::Read;
+                done = self.populate(process, buffer, &order);
+            }
+            match done {
+                Ok(_) => rest = VaRange::from_bounds(block.end(), range.end()),
+                Err(e) if (e == EAGAIN || e == EBUSY) && tries < TRIES => tries += 1,
+                Err(e) if e == EAGAIN => return Err(EBUSY),
+                Err(e) if e == EPERM => return Err(EFAULT),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;

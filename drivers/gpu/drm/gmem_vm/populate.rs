@@ -1,0 +1,586 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Bringing mirrored memory into the device's page table, and before that to where it should be.
+//!
+//! One range at a time goes through three steps: pages move ([`crate::transfer`]), as far as they can; a snapshot is
+//! taken of where they are ([`kapi::hmm`](crate::kapi::hmm)), wherever that is in the end; and the page table
+//! is written from it under the table lock, if nothing has changed meanwhile, and else the snapshot is taken
+//! anew. Nobody waits for anybody here: any number of these run at once in one VM, and the process changes
+//! its memory as it likes.
+//!
+//! Locks: that of the process's memory map while pages move and while the snapshot is taken, then the table
+//! lock; never both.
+
+use crate::{
+    attach::Process,
+    driver::{
+        Access,
+        Driver, //
+    },
+    kapi::{
+        area::{
+            Area,
+            MemoryMap, //
+        },
+        hmm::{
+            Buffer,
+            PageRun,
+            Place,
+            Snapshot,
+            Valid,
+            Want, //
+        },
+        migrate::{
+            Migration,
+            HUGE_SIZE, //
+        },
+        signal::check_killed, //
+    },
+    mirror::{
+        Frame,
+        Mirrored,
+        Watcher,
+        KEEP_CUTS, //
+    },
+    object::Location,
+    page_table::{
+        Basis,
+        Change,
+        MapRun,
+        PageTable,
+        PendingFlush, //
+    },
+    range::VaRange,
+    range_map::{
+        Stock,
+        Value, //
+    },
+    transfer::{
+        bytes,
+        Transfer, //
+    },
+    vm::{
+        Attrs,
+        Tables,
+        Vm, //
+    }, //
+};
+use core::{
+    ffi::c_void,
+    ops::Range, //
+};
+use kernel::{
+    mm::{
+        virt::flags,
+        MmWithUser, //
+    },
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
+
+/// How often a snapshot is taken anew before the range is given up for now.
+const TRIES: usize = 64;
+
+/// Where pages should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Goal {
+    /// Wherever they are.
+    Stay,
+    /// In device memory.
+    Device,
+    /// In host memory.
+    Host,
+}
+
+/// A range to be brought into the page table.
+pub(crate) struct Order<A> {
+    /// The device addresses, multiples of the page.
+    pub(crate) block: VaRange,
+    /// What the block mirrors.
+    pub(crate) mirrored: Mirrored<A>,
+    /// The part of it that must be there in the end, or an error says why not.
+    pub(crate) wanted: VaRange,
+    /// What must be possible there.
+    pub(crate) want: Want,
+    /// Where pages should be.
+    pub(crate) goal: Goal,
+    /// What the device may do, where the process may.
+    pub(crate) access: Access,
+    /// The driver's own attributes.
+    pub(crate) attrs: A,
+    /// Since when this has been so, by the count of changes of what was advised.
+    pub(crate) advised: u64,
+}
+
+impl<A: Copy + PartialEq> Order<A> {
+    /// The process's addresses for device addresses of the block.
+    fn cpu(&self, range: &VaRange) -> Range<usize> {
+        let start = self.mirrored.cpu + (range.start() - self.block.start());
+        start as usize..(start + range.size()) as usize
+    }
+
+    /// The device addresses for addresses of the process.
+    fn device(&self, address: usize, size: usize) -> Option<VaRange> {
+        let offset = (address as u64).checked_sub(self.mirrored.cpu)?;
+        VaRange::new(self.block.start() + offset, size as u64).ok()
+    }
+}
+
+/// What bringing in a range has done.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Done {
+    /// Bytes that were moved or made.
+    pub(crate) moved: u64,
+    /// Bytes of the block that the page table has.
+    pub(crate) mapped: u64,
+}
+
+type Plan<D> = <<D as Driver>::PageTable as PageTable>::Plan;
+
+/// Why a snapshot did not make it into the page table.
+enum Miss {
+    /// Something has changed: take another.
+    Stale,
+    /// The block is not mirrored any more as it was.
+    Other,
+    /// It can't be done.
+    Failed(Error),
+}
+
+impl From<Error> for Miss {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+/// A part of the block as the page table is to have it.
+struct Piece {
+    range: VaRange,
+    frame: Frame,
+    /// Where that was found.
+    run: PageRun,
+}
+
+impl<D: Driver> Vm<D> {
+    /// Brings a range into the page table.
+    ///
+    /// Process context, sleeps; no locks may be held.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`: what is wanted isn't there; `EPERM`: it may not be written; `EAGAIN`: it is mirrored no more, or
+    /// not in the same way, or something was advised meanwhile; `EBUSY`: it changes all the time; `ESRCH`: the process has ended; `ENOMEM`,
+    /// `ENOSPC` (page tables), `EIO`, `ENODEV`, `EINTR`.
+    pub(crate) fn populate(
+        &self,
+        process: &Process<D>,
+        buffer: &mut Buffer,
+        order: &Order<Attrs<D>>,
+    ) -> Result<Done> {
+        let mut done = Done::default();
+        // Before anything is moved for an access that can't be.
+        self.check_access(process, order)?;
+        match order.goal {
+            Goal::Stay => (),
+            Goal::Device => {
+                // What does not move is mapped where it is.
+                done.moved = self.move_to_device(process, order)?;
+            }
+            Goal::Host => done.moved = self.move_to_host(process, order)?,
+        }
+        for attempt in 0..TRIES {
+            let taken = Snapshot::take(
+                process.open(order.cpu(&order.block))?,
+                buffer,
+                order.cpu(&order.wanted),
+                order.want,
+                self.process_memory_id(),
+            );
+            let snapshot = match taken {
+                Ok(snapshot) => snapshot,
+                Err(e) if e == EBUSY => continue,
+                Err(e) => return Err(e),
+            };
+            match self.commit(snapshot, order, attempt > 0) {
+                Ok(mapped) => {
+                    done.mapped = mapped;
+                    return Ok(done);
+                }
+                Err(Miss::Stale) => self.tables.lock().mirrors.counts.retries += 1,
+                Err(Miss::Other) => return Err(EAGAIN),
+                Err(Miss::Failed(e)) => return Err(e),
+            }
+        }
+        Err(EBUSY)
+    }
+
+    /// Whether the process itself may do what is wanted, as far as its memory map says. `EFAULT`, `EPERM`, `ESRCH`.
+    fn check_access(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result {
+        if order.want == Want::Look {
+            return Ok(());
+        }
+        let at = order.cpu(&order.wanted).start;
+        let users = process.mm().mmget_not_zero().ok_or(ESRCH)?;
+        let result = {
+            let map = MemoryMap::lock(&users);
+            match map.next_area(at).filter(|area| area.start() <= at) {
+                None => Err(EFAULT),
+                Some(area) if area.flags() & (flags::IO | flags::PFNMAP) != 0 => Err(EFAULT),
+                Some(area) if area.flags() & flags::READ == 0 => Err(EFAULT),
+                Some(area) if order.want == Want::Write && area.flags() & flags::WRITE == 0 => {
+                    Err(EPERM)
+                }
+                Some(_) => Ok(()),
+            }
+        };
+        drop(MmWithUser::into_mmput_async(users));
+        result
+    }
+
+    /// By which the kernel knows memory of the VM's device.
+    pub(crate) fn process_memory_id(&self) -> *const c_void {
+        let pages = self.device.process_pages();
+        pages.map_or(core::ptr::null(), |pages| pages.id())
+    }
+
+    /// Writes the page table from a snapshot; returns how many bytes of the block it has then. `careful`: it was
+    /// tried before, and may have been the tables that changed.
+    fn commit(
+        &self,
+        snapshot: Snapshot<'_, '_, Watcher<D>>,
+        order: &Order<Attrs<D>>,
+        careful: bool,
+    ) -> Result<u64, Miss> {
+        let mut plan = Plan::<D>::default();
+        let room = D::PageTable::make_room(&mut plan, order.block, Change::Map);
+        let basis = if careful {
+            Basis::Unknown(0)
+        } else {
+            Basis::Current
+        };
+        let mapper = self.device.mapper();
+        let by_page = mapper.is_some_and(|mapper| mapper.needs_unmap());
+        let (lacks, epoch, is_new) = {
+            let mut tables = self.tables.lock();
+            let Tables {
+                page_table,
+                mirrors,
+                planned,
+                epoch,
+                ..
+            } = &mut *tables;
+            room?;
+            let valid = snapshot.look().ok_or(Miss::Stale)?;
+            let mut runs = 0;
+            let is_new = mirrors.frames.first_overlap(&order.block).is_none();
+            for piece in pieces(self, &valid, order) {
+                page_table.plan_map(&mut plan, &order.run(&piece), basis);
+                runs += match piece.frame.location {
+                    // Each page has an address of its own then.
+                    Location::Host(_) if by_page => piece.range.size() as usize / PAGE_SIZE,
+                    _ => 1,
+                };
+            }
+            page_table.plan_stock(&mut plan);
+            *planned += 1;
+            let lacks = if is_new {
+                mirrors.frames.lacks_for_row(runs, KEEP_CUTS)
+            } else {
+                mirrors.frames.lacks(runs + KEEP_CUTS)
+            };
+            (lacks, *epoch, is_new)
+        };
+        let mut stock = Stock::new();
+        let filled = stock.fill(lacks);
+        let prepared = filled.and_then(|()| D::prepare_tables(&self.device, plan));
+
+        let mut tables = self.tables.lock();
+        let tables_ref = &mut *tables;
+        tables_ref.planned -= 1;
+        let Tables {
+            page_table,
+            mirrors,
+            epoch: now,
+            ..
+        } = tables_ref;
+        // Nothing may sleep any more once there is a bus.
+        let valid = snapshot.validate();
+        let bus = mapper.and_then(|mapper| Some((mapper.needs_unmap(), mapper.bus()?)));
+        let (mut prepared, (needs_unmap, bus)) = match (prepared, bus) {
+            (Ok(prepared), Some(bus)) => (prepared, bus),
+            (Err(e), _) => return Err(e.into()),
+            (Ok(prepared), None) => {
+                drop((valid, tables));
+                drop(prepared);
+                return Err(ENODEV.into());
+            }
+        };
+        mirrors.frames.supply(&mut stock);
+        let as_before = !mirrors.closed && mirrors.advised == order.advised;
+        let same = as_before
+            && mirrors
+                .ranges
+                .get(order.block.start())
+                .is_some_and(|entry| {
+                    let here = entry.value.cpu + (order.block.start() - entry.range.start());
+                    here == order.mirrored.cpu
+                        && entry.range.end() >= order.block.end()
+                        && entry.value.access == order.mirrored.access
+                        && entry.value.attrs == order.mirrored.attrs
+                });
+        let is_empty = mirrors.frames.first_overlap(&order.block).is_none();
+        let current = (careful || *now == epoch) && (is_empty || !is_new);
+        let mut hull: Option<VaRange> = None;
+        let mut failed = None;
+        let mut mapped = 0;
+        let Some(valid) = valid.filter(|_| same && current) else {
+            drop(bus);
+            drop(tables);
+            drop(prepared);
+            return Err(if same { Miss::Stale } else { Miss::Other });
+        };
+        for piece in pieces(self, &valid, order) {
+            mapped += piece.range.size();
+            let frames = &mut mirrors.frames;
+            let is_there = !is_empty
+                && frames.get(piece.range.start()).is_some_and(|e| {
+                    let frame = e.value.advance(piece.range.start() - e.range.start());
+                    e.range.end() >= piece.range.end()
+                        && frame.write == piece.frame.write
+                        && frame.cpu == piece.frame.cpu
+                });
+            if is_there {
+                continue;
+            }
+            if frames.lacks(1) > 0 {
+                // Others have used what was brought along.
+                failed = Some(Miss::Stale);
+                break;
+            }
+            let Location::Host(phys) = piece.frame.location else {
+                page_table.map(&mut prepared, &order.run(&piece));
+                mirrors_set(frames, &mut mirrors.mapped, &piece, is_empty);
+                hull = Some(hull.map_or(piece.range, |hull| hull.hull(&piece.range)));
+                continue;
+            };
+            if piece.frame.write {
+                valid.mark_dirty(&piece.run);
+            }
+            // With an IOMMU each page can be given back by itself; without, there is nothing to give back.
+            let step = if needs_unmap {
+                PAGE_SIZE as u64
+            } else {
+                piece.range.size()
+            };
+            let mut offset = 0;
+            while offset < piece.range.size() && failed.is_none() {
+                let Some(range) = VaRange::new(piece.range.start() + offset, step).ok() else {
+                    break;
+                };
+                let known = frames
+                    .get(range.start())
+                    .filter(|_| needs_unmap)
+                    .map(|e| e.value.advance(range.start() - e.range.start()).location);
+                let location = match known {
+                    Some(location) => location,
+                    None => match bus.map(phys + offset, step as usize) {
+                        Ok(address) => Location::Host(address),
+                        Err(e) => {
+                            failed = Some(Miss::Failed(e));
+                            break;
+                        }
+                    },
+                };
+                if order.goal == Goal::Device && !frames.overlaps(range).any(|_| true) {
+                    mirrors.counts.stayed += range.size();
+                }
+                let part = Piece {
+                    range,
+                    frame: Frame {
+                        location,
+                        cpu: piece.frame.cpu + offset,
+                        write: piece.frame.write,
+                    },
+                    run: piece.run,
+                };
+                page_table.map(&mut prepared, &order.run(&part));
+                mirrors_set(frames, &mut mirrors.mapped, &part, is_empty);
+                hull = Some(hull.map_or(range, |hull| hull.hull(&range)));
+                offset += step;
+            }
+        }
+        drop(bus);
+        // From here on the table has it, and changes find it there.
+        drop(valid);
+        page_table.stock(&mut prepared);
+        mirrors.frames.surplus(2 * KEEP_CUTS, &mut stock);
+        if order.block.size() >= crate::bind::largest::<D>() {
+            // A large page may have taken the place of a table.
+            *now += 1;
+        }
+        let flush = page_table.flush(prepared, hull.unwrap_or(order.block), None);
+        drop(tables);
+        let (flushed, garbage) = flush.wait();
+        drop((garbage, stock));
+        if flushed.is_err() {
+            self.failed.store(true, Relaxed);
+            return Err(EIO.into());
+        }
+        failed.map_or(Ok(mapped), Err)
+    }
+
+    /// Moves what can move to device memory. Returns how many bytes are there now that were not, or were not at
+    /// all.
+    fn move_to_device(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result<u64> {
+        let Some(pages) = self.device.process_pages() else {
+            return Ok(0);
+        };
+        let transfer = Transfer::new(&self.device, pages)?;
+        let cpu = order.cpu(&order.block);
+        let wanted = order.cpu(&order.wanted);
+        let mut done = 0;
+        let mut counts = (0, 0);
+        self.each_area(process, cpu, |area, range| {
+            // Pages that KSM has merged are in its tree by their number, and mapped by that into other processes, which
+            // nobody can do with device memory: `migrate_vma` does not know.
+            if area.flags() & flags::READ == 0 || area.flags() & flags::MERGEABLE != 0 {
+                return Ok(());
+            }
+            // What cannot move at all, or not now, is mapped where it is.
+            let Ok(mut migration) = Migration::to_device(area, range.clone(), pages.id()) else {
+                return Ok(());
+            };
+            let make = |page: usize| {
+                let at = range.start + (page << PAGE_SHIFT);
+                at + PAGE_SIZE > wanted.start && at < wanted.end
+            };
+            match transfer.to_device(pages, &mut migration, make) {
+                Ok(()) => (),
+                Err(e) if e == ENODEV => return Err(e),
+                Err(_) => return Ok(()),
+            }
+            let moved = migration.commit();
+            counts.0 += bytes(moved.pages);
+            counts.1 += bytes(moved.made);
+            done += bytes(moved.pages + moved.made);
+            Ok(())
+        })?;
+        let mut tables = self.tables.lock();
+        let all = &mut tables.mirrors.counts;
+        all.to_device += counts.0;
+        all.made += counts.1;
+        Ok(done)
+    }
+
+    /// Moves what is in device memory to the host. Returns how many bytes.
+    fn move_to_host(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result<u64> {
+        let Some(pages) = self.device.process_pages() else {
+            return Ok(0);
+        };
+        let transfer = Transfer::new(&self.device, pages)?;
+        let mut done = 0;
+        self.each_area(process, order.cpu(&order.block), |area, range| {
+            let Ok(mut migration) = Migration::to_host(area, range, pages.id()) else {
+                return Ok(());
+            };
+            transfer.to_host(&mut migration, false)?;
+            done += bytes(migration.commit().pages);
+            Ok(())
+        })?;
+        Ok(done)
+    }
+
+    /// Does something for each area of the process's memory map, as far as it lies in a range, by pieces no larger
+    /// than a huge folio, with the memory map locked.
+    fn each_area(
+        &self,
+        process: &Process<D>,
+        range: Range<usize>,
+        mut f: impl FnMut(Area<'_>, Range<usize>) -> Result,
+    ) -> Result {
+        let users = process.mm().mmget_not_zero().ok_or(ESRCH)?;
+        let mut at = range.start;
+        while at < range.end {
+            check_killed()?;
+            let end = ((at / HUGE_SIZE + 1) * HUGE_SIZE).min(range.end);
+            {
+                let map = MemoryMap::lock(&users);
+                let mut from = at;
+                while let Some(area) = map.next_area(from).filter(|a| a.start() < end) {
+                    let part = area.start().max(from)..area.end().min(end);
+                    from = part.end;
+                    f(area, part)?;
+                    if from >= end {
+                        break;
+                    }
+                }
+            }
+            at = end;
+        }
+        // Not the last user, unless the process has ended meanwhile: what that does need not be waited for.
+        drop(MmWithUser::into_mmput_async(users));
+        Ok(())
+    }
+}
+
+impl<A: Copy + PartialEq> Order<A> {
+    fn run(&self, piece: &Piece) -> MapRun<A> {
+        MapRun {
+            range: piece.range,
+            location: piece.frame.location,
+            access: Access {
+                write: piece.frame.write,
+                exec: self.access.exec,
+            },
+            attrs: self.attrs,
+        }
+    }
+}
+
+/// What of a snapshot is to be in the page table. Host memory has its physical address, as that of the device is
+/// known only once it is mapped.
+fn pieces<'a, D: Driver>(
+    vm: &'a Vm<D>,
+    valid: &'a Valid<'_, '_>,
+    order: &'a Order<Attrs<D>>,
+) -> impl Iterator<Item = Piece> + 'a {
+    valid.runs().filter_map(move |run| {
+        let location = match run.place {
+            Place::Host(phys) => Location::Host(phys),
+            Place::Device(pfn) => {
+                let index = vm.device.process_pages()?.index(pfn)?;
+                Location::Device(bytes(index))
+            }
+        };
+        Some(Piece {
+            range: order.device(run.address, run.size)?,
+            frame: Frame {
+                location,
+                cpu: run.address as u64,
+                write: run.write && order.access.write,
+            },
+            run,
+        })
+    })
+}
+
+/// Sets what the page table has for a piece; `is_new`: it had nothing there.
+fn mirrors_set(
+    frames: &mut crate::range_map::RangeMap<Frame>,
+    mapped: &mut u64,
+    piece: &Piece,
+    is_new: bool,
+) {
+    if !is_new {
+        *mapped -= frames
+            .overlaps(piece.range)
+            .filter_map(|e| Some(e.range.intersect(&piece.range)?.size()))
+            .sum::<u64>();
+    }
+    *mapped += piece.range.size();
+    frames.set(piece.range, piece.frame, |_| ());
+}

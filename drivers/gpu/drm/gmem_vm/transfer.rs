@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Copying what a migration has collected, by the device's copy engine.
+//!
+//! Gives each page a new place and copies all of them as one batch, in runs that are as long as can be. Takes no
+//! locks of the framework but those of memory; it is called also as the CPU faults.
+
+use crate::{
+    device_pages::{
+        Pages,
+        Pool, //
+    },
+    driver::{
+        CopyOp,
+        CopySource,
+        Driver, //
+    },
+    kapi::{
+        device_private::{
+            Claim,
+            HostPages,
+            LockedFolio, //
+        },
+        dma::Mapper,
+        migrate::{
+            Migration,
+            Slot,
+            Source, //
+        }, //
+    },
+    object::Location, //
+};
+use kernel::{
+    drm,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Pages to be copied from one row to another.
+#[derive(Clone, Copy)]
+struct Run {
+    /// First page of the device.
+    device: usize,
+    /// Page frame number of the first one of the host; none where there is nothing yet.
+    host: Option<usize>,
+    pages: usize,
+}
+
+/// What is to be copied.
+#[derive(Default)]
+struct Runs(KVVec<Run>);
+
+impl Runs {
+    fn push(&mut self, device: usize, host: Option<usize>, pages: usize) -> Result {
+        if let Some(last) = self.0.last_mut() {
+            let continues = match (last.host, host) {
+                (Some(a), Some(b)) => a + last.pages == b,
+                (None, None) => true,
+                _ => false,
+            };
+            if continues && last.device + last.pages == device {
+                last.pages += pages;
+                return Ok(());
+            }
+        }
+        let run = Run {
+            device,
+            host,
+            pages,
+        };
+        self.0.push(run, GFP_KERNEL)?;
+        Ok(())
+    }
+}
+
+/// How pages get from host to device memory and back.
+pub(crate) struct Transfer<'a, D: Driver> {
+    device: &'a drm::Device<D>,
+    pages: &'a Pages<D>,
+    mapper: &'a Mapper,
+}
+
+impl<'a, D: Driver> Transfer<'a, D> {
+    /// For pages of a device. `ENODEV` if it mirrors nothing.
+    pub(crate) fn new(device: &'a drm::Device<D>, pages: &'a Pages<D>) -> Result<Self> {
+        Ok(Self {
+            device,
+            pages,
+            mapper: device.mapper().ok_or(ENODEV)?,
+        })
+    }
+
+    /// Copies, in the direction given.
+    fn copy(&self, runs: &Runs, to_device: bool) -> Result {
+        if runs.0.is_empty() {
+            return Ok(());
+        }
+        let mut ops = KVVec::with_capacity(runs.0.len(), GFP_KERNEL)?;
+        let size = |run: &Run| run.pages << PAGE_SHIFT;
+        let mut mapped = Ok(());
+        {
+            let bus = self.mapper.bus().ok_or(ENODEV)?;
+            for run in &runs.0 {
+                let local = Location::Device((run.device << PAGE_SHIFT) as u64);
+                let host = match run
+                    .host
+                    .map(|pfn| bus.map((pfn << PAGE_SHIFT) as u64, size(run)))
+                {
+                    Some(Ok(address)) => Some(Location::Host(address)),
+                    Some(Err(e)) => {
+                        mapped = Err(e);
+                        break;
+                    }
+                    None => None,
+                };
+                let (source, destination) = match (host, to_device) {
+                    (Some(host), true) => (CopySource::At(host), local),
+                    (Some(host), false) => (CopySource::At(local), host),
+                    (None, _) => (CopySource::Fill(0), local),
+                };
+                let op = CopyOp {
+                    source,
+                    destination,
+                    size: size(run) as u64,
+                };
+                // There is room for all.
+                let _ = ops.push_within_capacity(op);
+            }
+        }
+        let copied = mapped.and_then(|()| {
+            let fence = D::copy(self.device, &ops)?;
+            // The driver bounds it; until it has signalled the memory can't be given to anyone.
+            fence.wait(false, None)?;
+            fence.status().unwrap_or(Err(EIO))
+        });
+        if let Some(bus) = self.mapper.bus().filter(|_| self.mapper.needs_unmap()) {
+            for op in &ops {
+                let source = match op.source {
+                    CopySource::At(location) => location,
+                    CopySource::Fill(_) => Location::Sparse,
+                };
+                for location in [source, op.destination] {
+                    if let Location::Host(address) = location {
+                        bus.unmap(address, op.size as usize);
+                    }
+                }
+            }
+        }
+        copied
+    }
+
+    /// Gives all that was collected host memory and copies it there. With `lost`, what the device does not
+    /// copy any more becomes zero.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EIO`, `ENODEV`: the device did not copy.
+    pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result {
+        let mut runs = Runs::default();
+        let (node, zeroed) = (self.pages.node(), lost);
+        let mut fresh = HostPages::new();
+        let mut page = 0;
+        while let Some(slot) = migration.next(page) {
+            page = slot.page + (1 << slot.order);
+            if slot.order > 0 {
+                // What was collected without a process is not split by the core.
+                let must = !migration.splits();
+                match LockedFolio::new(slot.order, node, zeroed, must) {
+                    Ok(folio) => {
+                        self.send_back(migration, &slot, folio, &mut runs)?;
+                        continue;
+                    }
+                    Err(e) if must => return Err(e),
+                    Err(_) => (),
+                }
+            }
+            for (i, part) in slot.split().enumerate() {
+                let here = (1 << slot.order) - i;
+                fresh.fill(|| here + migration.singles(page), node, zeroed)?;
+                let folio = fresh.take().ok_or(ENOMEM)?;
+                self.send_back(migration, &part, folio, &mut runs)?;
+            }
+        }
+        match self.copy(&runs, false) {
+            Err(_) if lost => Ok(()),
+            result => result,
+        }
+    }
+
+    fn send_back(
+        &self,
+        migration: &mut Migration<'_>,
+        slot: &Slot,
+        folio: LockedFolio,
+        runs: &mut Runs,
+    ) -> Result {
+        let Source::Pages(pfn) = slot.source else {
+            return Ok(());
+        };
+        let device = self.pages.index(pfn).ok_or(EINVAL)?;
+        runs.push(device, Some(folio.pfn()), 1 << slot.order)?;
+        migration.set(slot, folio);
+        Ok(())
+    }
+
+    /// Gives what was collected device memory, of these pages, and copies it there. What has no pages yet is made if
+    /// `make` says so of that page of the range.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EIO`, `ENODEV`: the device did not copy. Device memory that is full is no error.
+    pub(crate) fn to_device(
+        &self,
+        pages: &Arc<Pages<D>>,
+        migration: &mut Migration<'_>,
+        make: impl Fn(usize) -> bool,
+    ) -> Result {
+        let mut runs = Runs::default();
+        let mut claim: Option<Claim<Pool<D>>> = None;
+        let mut page = 0;
+        while let Some(slot) = migration.next(page) {
+            page = slot.page + (1 << slot.order);
+            if slot.order == 0 {
+                self.bring(pages, migration, slot, &make, &mut claim, &mut runs)?;
+                continue;
+            }
+            let wanted = slot.source != Source::Nothing || make(slot.page);
+            let folio = wanted
+                .then(|| Pool::claim_huge(pages, self.device)?.folio(slot.order))
+                .flatten();
+            match folio {
+                Some(folio) => self.place(migration, &slot, folio, &mut runs)?,
+                None => {
+                    for slot in slot.split() {
+                        self.bring(pages, migration, slot, &make, &mut claim, &mut runs)?;
+                    }
+                }
+            }
+        }
+        self.copy(&runs, true)
+    }
+
+    /// Gives one page a place.
+    fn bring(
+        &self,
+        pages: &Arc<Pages<D>>,
+        migration: &mut Migration<'_>,
+        slot: Slot,
+        make: &impl Fn(usize) -> bool,
+        claim: &mut Option<Claim<Pool<D>>>,
+        runs: &mut Runs,
+    ) -> Result {
+        if slot.source == Source::Nothing && !make(slot.page) {
+            return Ok(());
+        }
+        if claim.as_ref().is_none_or(|claim| claim.left() == 0) {
+            let left = migration.pages() - slot.page;
+            *claim = Pool::claim(pages, self.device, left);
+        }
+        match claim.as_mut().and_then(|claim| claim.folio(0)) {
+            Some(folio) => self.place(migration, &slot, folio, runs),
+            // It is mapped where it is.
+            None => Ok(()),
+        }
+    }
+
+    fn place(
+        &self,
+        migration: &mut Migration<'_>,
+        slot: &Slot,
+        folio: LockedFolio,
+        runs: &mut Runs,
+    ) -> Result {
+        let device = self.pages.index(folio.pfn()).ok_or(EINVAL)?;
+        let host = match slot.source {
+            Source::Nothing => None,
+            Source::Pages(pfn) => Some(pfn),
+        };
+        runs.push(device, host, 1 << slot.order)?;
+        migration.set(slot, folio);
+        Ok(())
+    }
+}
+
+/// Bytes of so many pages.
+pub(crate) const fn bytes(pages: usize) -> u64 {
+    (pages * PAGE_SIZE) as u64
+}
