@@ -6,7 +6,7 @@
 LAB := tools/lab
 
 # What these variables say is for the scripts.
-export KDIR KSRC GMEM_CACHE TESTS BENCH NPU_MEM APERTURE NPUS FLAVOUR
+export KDIR KSRC GMEM_CACHE TESTS BENCH NPU_MEM APERTURE MEMORY NPUS FLAVOUR
 
 # The scripts share one cache and one build directory, and use all processors
 # by themselves.
@@ -26,7 +26,7 @@ test: ## all tests, on the debug kernel (TESTS=pattern for some)
 shell: ## a shell in a guest with an NPU, modules loaded (FLAVOUR=debug ...)
 	@$(LAB)/shell
 
-bench: ## one benchmark: BENCH=bind
+bench: ## one benchmark: BENCH=bind or svm
 	@$(LAB)/bench
 
 modules: ## the kernel modules, for the lab's kernels or for KDIR=...

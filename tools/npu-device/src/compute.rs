@@ -152,7 +152,7 @@ impl<'a> Job<'a> {
     }
 
     fn fetch(&self, offset: u64, buf: &mut [u8]) -> Result<(), Stop> {
-        self.read_as(self.commands.saturating_add(offset), buf, Access::Fetch)
+        self.read_as(self.commands.saturating_add(offset), buf, 0, Access::Fetch)
     }
 
     /// The time in nanoseconds.
@@ -177,18 +177,23 @@ impl<'a> Job<'a> {
 
     /// Reads memory.
     pub fn read(&self, va: u64, buf: &mut [u8]) -> Result<(), Stop> {
-        self.read_as(va, buf, Access::Read)?;
+        self.read_part(va, buf, 0)
+    }
+
+    /// Reads memory of which `behind` more bytes will be read in order.
+    pub fn read_part(&self, va: u64, buf: &mut [u8], behind: u64) -> Result<(), Stop> {
+        self.read_as(va, buf, behind, Access::Read)?;
         self.device.counters.add(Counter::Read, buf.len() as u64);
         Ok(())
     }
 
-    fn read_as(&self, va: u64, buf: &mut [u8], access: Access) -> Result<(), Stop> {
+    fn read_as(&self, va: u64, buf: &mut [u8], behind: u64, access: Access) -> Result<(), Stop> {
         let mut done = 0;
         while done < buf.len() {
             let at = va.saturating_add(done as u64);
             let rest = &mut buf[done..];
             let len = rest.len() as u64;
-            done += self.retry(at, len, access, || {
+            done += self.retry(at, len + behind, access, || {
                 self.device.mmu.read((self.pgd, at), rest, access)
             })?;
         }
@@ -197,12 +202,17 @@ impl<'a> Job<'a> {
 
     /// Writes memory.
     pub fn write(&self, va: u64, data: &[u8]) -> Result<(), Stop> {
+        self.write_part(va, data, 0)
+    }
+
+    /// Writes memory of which `behind` more bytes will be written in order.
+    pub fn write_part(&self, va: u64, data: &[u8], behind: u64) -> Result<(), Stop> {
         let mut done = 0;
         while done < data.len() {
             let at = va.saturating_add(done as u64);
             let rest = &data[done..];
             let access = || self.device.mmu.write((self.pgd, at), rest);
-            done += self.retry(at, rest.len() as u64, Access::Write, access)?;
+            done += self.retry(at, rest.len() as u64 + behind, Access::Write, access)?;
         }
         self.device
             .counters
@@ -226,7 +236,8 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Performs an access of `len` bytes, again after each fault that software answers by a replay.
+    /// Performs an access, of `len` bytes with those that will follow in order, again after each
+    /// fault that software answers by a replay.
     fn retry<T>(
         &self,
         va: u64,

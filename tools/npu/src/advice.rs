@@ -23,6 +23,18 @@ pub enum Location {
     Device,
 }
 
+impl Location {
+    /// As the kernel wants it.
+    pub(crate) fn encode(self) -> u64 {
+        match self {
+            Self::Default => uapi::LOCATION_DEFAULT,
+            Self::Host => uapi::LOCATION_HOST,
+            Self::HostNode(node) => uapi::location_host_node(node),
+            Self::Device => uapi::LOCATION_DEVICE,
+        }
+    }
+}
+
 /// How the device gets at pages that are elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
@@ -119,15 +131,7 @@ impl Attr {
     /// As the kernel wants it.
     pub(crate) fn encode(self) -> uapi::Attr {
         let (kind, value) = match self {
-            Self::PreferredLocation(location) => {
-                let value = match location {
-                    Location::Default => uapi::LOCATION_DEFAULT,
-                    Location::Host => uapi::LOCATION_HOST,
-                    Location::HostNode(node) => uapi::location_host_node(node),
-                    Location::Device => uapi::LOCATION_DEVICE,
-                };
-                (uapi::ATTR_PREFERRED_LOCATION, value)
-            }
+            Self::PreferredLocation(location) => (uapi::ATTR_PREFERRED_LOCATION, location.encode()),
             Self::Access(access) => {
                 let value = match access {
                     Access::Default => uapi::ACCESS_DEFAULT,

@@ -215,6 +215,22 @@ impl<'a> Bind<'a> {
         self
     }
 
+    /// Lets the device see a range of this process's own addresses at `va`, whatever is or will be
+    /// mapped there: [`Vm::map_mirror`](crate::Vm::map_mirror) says more.
+    pub fn mirror(mut self, cpu: Range<u64>, va: u64, options: MapOptions) -> Self {
+        self.ops.push(Ok(uapi::BindOp {
+            op: uapi::BIND_OP_MAP_MIRROR,
+            flags: options.flags(),
+            handle: 0,
+            pad: 0,
+            va,
+            size: cpu.end.saturating_sub(cpu.start),
+            bo_offset: cpu.start,
+            attrs: options.attrs(),
+        }));
+        self
+    }
+
     /// Makes them in a queue; without this, in the one that every address space has.
     pub fn on(mut self, queue: &'a BindQueue) -> Self {
         self.queue = Some(queue);

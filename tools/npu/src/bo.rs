@@ -131,26 +131,27 @@ impl Drop for Bo {
     }
 }
 
-/// A buffer object as the CPU sees it; it outlives the handle.
+/// Memory that the device shares, as the CPU sees it: a buffer object's, which outlives the handle,
+/// or [of the heap](crate::Heap).
 ///
 /// The device may change this memory at any time, so there are no references into it: bytes are
 /// copied in and out. What a job wrote can be read once its fence was waited for.
 #[derive(Debug)]
-pub struct Mapping(sys::SharedMemory);
+pub struct Mapping(pub(crate) sys::SharedMemory);
 
 impl Mapping {
     /// Its size in bytes.
-    #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Copies `source` to byte `offset` of the buffer.
+    /// Copies `source` to byte `offset` of it.
     pub fn write_at<T: NoUninit>(&self, offset: usize, source: &[T]) -> Result<()> {
         self.0.write(offset, bytemuck::cast_slice(source))
     }
 
-    /// Copies from byte `offset` of the buffer to `target`.
+    /// Copies from byte `offset` of it to `target`.
     pub fn read_at<T: AnyBitPattern + NoUninit>(
         &self,
         offset: usize,

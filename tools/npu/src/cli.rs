@@ -10,6 +10,7 @@ mod remap;
 mod selftest;
 mod table;
 mod text;
+mod touch;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _, stdout};
@@ -42,6 +43,8 @@ enum Command {
     /// Remap single pages of a large reservation and count the TLB invalidations. Takes some 110 MiB of
     /// device memory for page tables.
     Remap(remap::Args),
+    /// Fill new memory of the process by one job and count the faults.
+    Touch(touch::Args),
     /// Compute sentences' vectors on the NPU and show which sentences are alike.
     Embed(embed::Args),
     /// Compute sentences' vectors on the CPU, for embed to check against. Needs no NPU.
@@ -59,6 +62,7 @@ pub fn run() -> Result {
         Command::Info(args) => info::run(args, &device()?),
         Command::Selftest(args) => selftest::run(args, &device()?),
         Command::Remap(args) => remap::run(args, &device()?),
+        Command::Touch(args) => touch::run(args, &device()?),
         Command::Embed(args) => embed::run(args, device),
         Command::Reference(args) => reference::run(args),
     }

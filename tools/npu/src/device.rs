@@ -95,21 +95,7 @@ impl Device {
 
     /// What the device can do, and what memory it has.
     pub fn info(&self) -> Result<DeviceInfo> {
-        let raw = self.call(Operation::QueryDevice, |fd| {
-            sys::query_device(fd, uapi::QueryDevice::default())
-        })?;
-        Ok(DeviceInfo {
-            page_sizes: (0..64)
-                .map(|n| 1 << n)
-                .filter(|n| raw.page_sizes & n != 0)
-                .collect(),
-            va_start: raw.va_start,
-            va_end: raw.va_end,
-            mem_total: raw.mem_total,
-            mem_visible: raw.mem_visible,
-            mem_free: raw.mem_free,
-            faults: raw.caps & uapi::CAP_FAULTS != 0,
-        })
+        self.inner.info()
     }
 
     /// The device's version, clock and counters.
@@ -156,6 +142,24 @@ impl Inner {
         call: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> Result<T> {
         call(self.fd()).map_err(|errno| Error::System { operation, errno })
+    }
+
+    pub(crate) fn info(&self) -> Result<DeviceInfo> {
+        let raw = self.call(Operation::QueryDevice, |fd| {
+            sys::query_device(fd, uapi::QueryDevice::default())
+        })?;
+        Ok(DeviceInfo {
+            page_sizes: (0..64)
+                .map(|n| 1 << n)
+                .filter(|n| raw.page_sizes & n != 0)
+                .collect(),
+            va_start: raw.va_start,
+            va_end: raw.va_end,
+            mem_total: raw.mem_total,
+            mem_visible: raw.mem_visible,
+            mem_free: raw.mem_free,
+            faults: raw.caps & uapi::CAP_FAULTS != 0,
+        })
     }
 }
 
@@ -207,7 +211,8 @@ pub struct DeviceInfo {
     pub mem_visible: u64,
     /// Device memory that is free at this moment.
     pub mem_free: u64,
-    /// Does the device serve page faults?
+    /// Does the device serve page faults? Without, a job that touches mirrored memory must
+    /// [name it](crate::Submission::touches).
     pub faults: bool,
 }
 

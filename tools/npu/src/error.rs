@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::uapi;
+
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -84,6 +86,13 @@ pub enum Error {
         value: u64,
     },
 
+    /// Memory of a process can't be mirrored on this device, or its driver knows of no mirrors.
+    #[error("this device or its driver can't mirror a process's memory ({errno})")]
+    NoMirrors {
+        /// What the kernel said.
+        errno: Errno,
+    },
+
     /// The CPU can't reach this buffer, or it was not asked for.
     #[error("the buffer has no CPU mapping")]
     NotMapped,
@@ -93,7 +102,9 @@ impl Error {
     /// The kernel's error number, if it was the kernel that refused.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::System { errno, .. } | Self::Open { errno, .. } => Some(*errno),
+            Self::System { errno, .. } | Self::Open { errno, .. } | Self::NoMirrors { errno } => {
+                Some(*errno)
+            }
             _ => None,
         }
     }
@@ -131,6 +142,12 @@ pub enum Operation {
     Advise,
     /// Read back what is mapped in an address space.
     QueryRange,
+    /// Take memory from the heap.
+    Allocate,
+    /// Bring mirrored memory to where it should be.
+    Prefetch,
+    /// Ask what mirroring has done in an address space.
+    VmStats,
     /// Create a queue.
     QueueCreate,
     /// Submit a job.
@@ -164,6 +181,9 @@ impl fmt::Display for Operation {
             Self::BindQueueCreate => "creating a bind queue",
             Self::Advise => "advising",
             Self::QueryRange => "reading back a range",
+            Self::Allocate => "allocating memory",
+            Self::Prefetch => "prefetching",
+            Self::VmStats => "an address space's statistics",
             Self::QueueCreate => "creating a queue",
             Self::Submit => "submitting a job",
             Self::JobStatus => "job status",
@@ -191,9 +211,12 @@ impl Operation {
             (Self::BoCreate, Errno::INVAL) => "bad size or flags",
             (Self::BoMmap, Errno::PERM) => "the CPU can't reach this part of device memory",
             (Self::Bind | Self::Unbind, Errno::NOSPC) => "no device memory for page tables",
-            (Self::Bind | Self::Unbind, Errno::RANGE) => {
-                "outside the address space or beyond the buffer"
+            (Self::Bind, Errno::RANGE) => {
+                "outside the address space, beyond the buffer, or not a process's address"
             }
+            (Self::Bind, Errno::XDEV) => "the address space is attached to another process",
+            (Self::Bind | Self::Prefetch, Errno::SRCH) => "the mirrored process has ended",
+            (Self::Bind, Errno::OPNOTSUPP) => "the device can't mirror memory",
             (Self::Bind, Errno::INVAL) => {
                 "misaligned, empty or too large range, bad flags, or a syncobj without a fence"
             }
@@ -209,13 +232,17 @@ impl Operation {
                 | Self::Submit,
                 Errno::IO,
             ) => "the address space is unusable",
-            (Self::Advise | Self::QueryRange, Errno::RANGE) => "outside the address space",
+            (Self::Prefetch, Errno::IO) => "the device failed",
+            (Self::Unbind | Self::Advise | Self::QueryRange | Self::Prefetch, Errno::RANGE) => {
+                "outside the address space"
+            }
+            (Self::Prefetch, Errno::INVAL) => "misaligned or empty range, or a bad location",
             (Self::Advise, Errno::INVAL) => "misaligned or empty range, or a bad value",
             (Self::QueryRange, Errno::INVAL) => "misaligned or empty range",
             (Self::QueueCreate | Self::BindQueueCreate, Errno::NOSPC) => "too many queues",
             (Self::Submit, Errno::RANGE) => "commands outside the address space",
             (Self::Submit, Errno::INVAL) => {
-                "bad size, misaligned commands, or a syncobj without a fence"
+                "bad size, misaligned commands, bad or too many ranges, or a syncobj without a fence"
             }
             (_, Errno::NOENT) => "no such object",
             (_, Errno::INVAL) => "bad argument",
@@ -243,6 +270,8 @@ pub enum JobFailure {
         address: u64,
         /// 1 not mapped, 2 not writable, 3 not executable, 4 outside the address space.
         reason: u32,
+        /// What it tried, if the driver tells.
+        access: Option<FaultAccess>,
     },
     /// The device did not understand a command.
     BadCommand {
@@ -255,17 +284,40 @@ pub enum JobFailure {
     Other(Errno),
 }
 
+/// What a job tried where it faulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAccess {
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+    /// To fetch commands.
+    Fetch,
+}
+
+impl FaultAccess {
+    fn decode(access: u32) -> Option<Self> {
+        match access {
+            1 => Some(Self::Read),
+            2 => Some(Self::Write),
+            4 => Some(Self::Fetch),
+            _ => None,
+        }
+    }
+}
+
 impl JobFailure {
     /// Decodes what the kernel reports.
-    pub(crate) fn new(error: u32, detail: u64, reason: u32) -> Self {
-        match Errno::from_raw_os_error(error as i32) {
+    pub(crate) fn new(raw: &uapi::JobStatus) -> Self {
+        match Errno::from_raw_os_error(raw.error as i32) {
             Errno::FAULT => Self::Fault {
-                address: detail,
-                reason,
+                address: raw.detail,
+                reason: raw.reason,
+                access: FaultAccess::decode(raw.access),
             },
             Errno::INVAL => Self::BadCommand {
-                offset: detail,
-                reason,
+                offset: raw.detail,
+                reason: raw.reason,
             },
             other => Self::Other(other),
         }
@@ -275,7 +327,17 @@ impl JobFailure {
 impl fmt::Display for JobFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Fault { address, reason } => {
+            Self::Fault {
+                address,
+                reason,
+                access,
+            } => {
+                let (what, which) = match access {
+                    Some(FaultAccess::Read) => ("it read from ", ", which"),
+                    Some(FaultAccess::Write) => ("it wrote to ", ", which"),
+                    Some(FaultAccess::Fetch) => ("it fetched commands from ", ", which"),
+                    None => ("", ""),
+                };
                 let why = match reason {
                     1 => "is not mapped",
                     2 => "is not writable",
@@ -283,7 +345,7 @@ impl fmt::Display for JobFailure {
                     4 => "is outside the address space",
                     _ => "can't be accessed",
                 };
-                write!(f, "device address {address:#x} {why}")
+                write!(f, "{what}device address {address:#x}{which} {why}")
             }
             Self::BadCommand { offset, reason } => {
                 let why = match reason {
@@ -302,5 +364,58 @@ impl fmt::Display for JobFailure {
             Self::Other(Errno::IO) => f.write_str("the device failed"),
             Self::Other(errno) => write!(f, "{errno}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_tell_what_was_tried() {
+        let mut raw = uapi::JobStatus {
+            error: Errno::FAULT.raw_os_error() as u32,
+            seqno: 3,
+            detail: 0x7000,
+            reason: 1,
+            ..Default::default()
+        };
+        let text = |raw: &uapi::JobStatus| {
+            let error = JobError {
+                seqno: raw.seqno,
+                cause: JobFailure::new(raw),
+            };
+            error.to_string()
+        };
+        assert_eq!(
+            text(&raw),
+            "job 3 failed: device address 0x7000 is not mapped"
+        );
+        (raw.reason, raw.access) = (2, 2);
+        assert_eq!(
+            text(&raw),
+            "job 3 failed: it wrote to device address 0x7000, which is not writable"
+        );
+        let accesses = [0, 1, 2, 3, 4].map(FaultAccess::decode);
+        let (read, write) = (Some(FaultAccess::Read), Some(FaultAccess::Write));
+        assert_eq!(
+            accesses,
+            [None, read, write, None, Some(FaultAccess::Fetch)]
+        );
+    }
+
+    #[test]
+    fn refused_mirrors_are_told_apart() {
+        let bind = |errno| {
+            let operation = Operation::Bind;
+            Error::System { operation, errno }.to_string()
+        };
+        assert!(bind(Errno::XDEV).contains("attached to another process"));
+        assert!(bind(Errno::SRCH).contains("the mirrored process has ended"));
+        assert!(bind(Errno::OPNOTSUPP).contains("can't mirror"));
+        let error = Error::NoMirrors {
+            errno: Errno::INVAL,
+        };
+        assert_eq!(error.errno(), Some(Errno::INVAL));
     }
 }

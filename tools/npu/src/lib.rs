@@ -2,6 +2,9 @@
 
 //! The NPU from user space: devices, address spaces, buffers, queues, fences and commands.
 //!
+//! Memory is either [buffer objects](Bo), or whatever the process has: an address space can
+//! [mirror](Vm::mirror_process) it, and then jobs take plain pointers.
+//!
 //! Handles close themselves when dropped, and keep the device file open until then. Errors say
 //! which operation failed and why. There is no unsafe code outside one private module.
 //!
@@ -37,6 +40,8 @@ mod buffer;
 pub mod command;
 mod device;
 mod error;
+mod heap;
+mod mirror;
 mod queue;
 mod range;
 mod sync;
@@ -51,7 +56,9 @@ pub use bo::{Bo, Mapping, Memory};
 pub use buffer::{Arena, Buffer, page_size};
 pub use command::CommandBuffer;
 pub use device::{Counters, Device, DeviceInfo, Driver};
-pub use error::{Error, JobError, JobFailure, Operation, Result};
+pub use error::{Error, FaultAccess, JobError, JobFailure, Operation, Result};
+pub use heap::Heap;
+pub use mirror::{Prefetched, VmStats};
 pub use queue::{Job, Queue, QueueStatus, Submission};
 pub use range::{Mapped, RangeInfo, Residency};
 pub use sync::{Fence, SyncPoint, Timeline, wait_all, wait_any};

@@ -2,14 +2,16 @@
 
 //! A sentence-embedding transformer (BERT with mean pooling, as all-MiniLM-L6-v2) on the NPU.
 //!
-//! [`config`], [`weights`] and [`tokens`] read the model's files. [`plan`] writes the commands,
-//! [`engine`] runs them. [`mod@reference`] computes the same on the CPU and shares none of it.
+//! [`config`], [`weights`] and [`tokens`] read the model's files. [`store`] gives out memory, [`plan`]
+//! writes the commands, [`engine`] runs them. [`mod@reference`] computes the same on the CPU and
+//! shares none of it.
 
 pub mod config;
 pub mod engine;
 pub mod layout;
 pub mod plan;
 pub mod reference;
+pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod tokens;

@@ -2,6 +2,7 @@
 
 //! Queues, and the jobs submitted to them.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ impl Queue {
             commands,
             size,
             syncs: Vec::new(),
+            ranges: Vec::new(),
         }
     }
 
@@ -84,7 +86,7 @@ impl Queue {
             .call(Operation::JobStatus, |fd| sys::job_status(fd, argument))?;
         let failed = (raw.error != 0).then(|| JobError {
             seqno: raw.seqno,
-            cause: JobFailure::new(raw.error, raw.detail, raw.reason),
+            cause: JobFailure::new(&raw),
         });
         Ok(QueueStatus {
             failed,
@@ -124,6 +126,7 @@ pub struct Submission<'a> {
     commands: u64,
     size: usize,
     syncs: Vec<(SyncPoint<'a>, u32)>,
+    ranges: Vec<uapi::Range>,
 }
 
 impl<'a> Submission<'a> {
@@ -136,6 +139,20 @@ impl<'a> Submission<'a> {
     /// This is signalled when the job has ended.
     pub fn signal(mut self, point: impl Into<SyncPoint<'a>>) -> Self {
         self.syncs.push((point.into(), uapi::SYNC_SIGNAL));
+        self
+    }
+
+    /// The job touches this range of device addresses, in whole pages, where memory of the process
+    /// is [mirrored](crate::Vm::map_mirror): it is mapped before the job starts, and stays so until
+    /// the job has ended.
+    ///
+    /// A device that doesn't [serve faults](crate::DeviceInfo::faults) must be told of all that the
+    /// job touches, its commands included, in at most 1024 ranges. Others take it as a hint.
+    pub fn touches(mut self, range: Range<u64>) -> Self {
+        self.ranges.push(uapi::Range {
+            va: range.start,
+            size: range.end.saturating_sub(range.start),
+        });
         self
     }
 
@@ -165,7 +182,9 @@ impl<'a> Submission<'a> {
             .submitted
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        device.call(Operation::Submit, |fd| sys::submit(fd, job, &syncs))?;
+        device.call(Operation::Submit, |fd| {
+            sys::submit(fd, job, &syncs, &self.ranges)
+        })?;
         *submitted += 1;
         Ok(Job { seqno: *submitted })
     }

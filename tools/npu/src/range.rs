@@ -38,6 +38,15 @@ pub enum Mapped {
         /// How it was mapped.
         options: MapOptions,
     },
+    /// Memory of the process that the address space is attached to.
+    Mirror {
+        /// The CPU's address where the range begins.
+        address: u64,
+        /// Where the memory is.
+        residency: Residency,
+        /// How it was mapped.
+        options: MapOptions,
+    },
     /// No memory: reads give zero, writes vanish.
     Sparse {
         /// The device may not write.
@@ -71,6 +80,11 @@ impl RangeInfo {
             uapi::MAPPING_NONE => Mapped::Nothing,
             uapi::MAPPING_BO => Mapped::Bo {
                 offset: raw.bo_offset,
+                residency,
+                options,
+            },
+            uapi::MAPPING_MIRROR => Mapped::Mirror {
+                address: raw.bo_offset,
                 residency,
                 options,
             },
@@ -159,6 +173,21 @@ mod tests {
             [Attr::Granularity(Some(21)), Attr::Pinned(true)]
         );
 
+        raw.mapping = uapi::MAPPING_MIRROR;
+        raw.residency = uapi::RESIDENT_NOWHERE;
+        assert_eq!(
+            RangeInfo::decode(&raw).unwrap().mapped,
+            Mapped::Mirror {
+                address: 0x7000,
+                residency: Residency::Nowhere,
+                options: MapOptions {
+                    read_only: true,
+                    cache: Cache::Uncached,
+                    ..Default::default()
+                },
+            }
+        );
+
         let raw = uapi::RangeEntry {
             size: 0x1000,
             mapping: uapi::MAPPING_SPARSE,
@@ -175,7 +204,7 @@ mod tests {
         let raw = uapi::RangeEntry::default();
         assert_eq!(RangeInfo::decode(&raw).unwrap().mapped, Mapped::Nothing);
         let mut bad = [raw; 5];
-        bad[0].mapping = 3;
+        bad[0].mapping = 4;
         bad[1].residency = 3;
         bad[2].flags = 4;
         bad[3].attrs = 3;

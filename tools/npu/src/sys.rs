@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+use std::alloc::{self, Layout};
 use std::ffi::c_void;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -88,6 +89,8 @@ plain! {
     queue_destroy(QueueDestroy) = IOCTL_NPU_QUEUE_DESTROY;
     job_status(JobStatus) = IOCTL_NPU_JOB_STATUS;
     query(Query) = IOCTL_NPU_QUERY;
+    prefetch(Prefetch) = IOCTL_NPU_PREFETCH;
+    vm_stats(VmStats) = IOCTL_NPU_VM_STATS;
 }
 
 /// What `DRM_IOCTL_VERSION` tells.
@@ -190,18 +193,21 @@ pub(crate) fn query_range(
     unsafe { ioctl::<{ uapi::IOCTL_NPU_QUERY_RANGE }, _>(fd, &mut argument) }.map(|()| argument)
 }
 
-/// Submits a job; `num_syncs` and `syncs` of `job` are filled in.
+/// Submits a job; the arrays of `job` are filled in.
 pub(crate) fn submit(
     fd: BorrowedFd<'_>,
     job: uapi::Submit,
     syncs: &[uapi::Sync],
+    ranges: &[uapi::Range],
 ) -> Result<(), Errno> {
     let mut argument = uapi::Submit {
         num_syncs: count(syncs)?,
         syncs: address(syncs),
+        num_ranges: count(ranges)?,
+        ranges: address(ranges),
         ..job
     };
-    // SAFETY: the kernel reads num_syncs structures from the slice.
+    // SAFETY: the kernel reads num_syncs syncs and num_ranges ranges from the slices.
     unsafe { ioctl::<{ uapi::IOCTL_NPU_SUBMIT }, _>(fd, &mut argument) }
 }
 
@@ -306,6 +312,14 @@ pub(crate) fn syncobj_query(fd: BorrowedFd<'_>, handle: u32) -> Result<u64, Errn
 pub(crate) struct SharedMemory {
     pointer: NonNull<u8>,
     length: usize,
+    origin: Origin,
+}
+
+/// Where shared memory is from, and goes back to.
+#[derive(Debug)]
+enum Origin {
+    Mapped,
+    Allocated(Layout),
 }
 
 // SAFETY: the memory belongs to the process, not to a thread.
@@ -328,7 +342,11 @@ impl SharedMemory {
             )
         };
         match address.map(|address| NonNull::new(address.cast::<u8>())) {
-            Ok(Some(pointer)) => Ok(Self { pointer, length }),
+            Ok(Some(pointer)) => Ok(Self {
+                pointer,
+                length,
+                origin: Origin::Mapped,
+            }),
             Ok(None) => Err(Error::System {
                 operation: Operation::Mmap,
                 errno: Errno::FAULT,
@@ -340,7 +358,32 @@ impl SharedMemory {
         }
     }
 
-    /// Bytes mapped.
+    /// Takes `length` bytes, at least one, of zeros from the global allocator.
+    pub(crate) fn allocate(length: usize) -> Result<Self> {
+        // What malloc() aligns to by itself: this is calloc(), and what is large was never touched.
+        let layout = Layout::from_size_align(length.max(1), 16).ok();
+        // SAFETY: the size is not zero.
+        let pointer =
+            layout.and_then(|layout| NonNull::new(unsafe { alloc::alloc_zeroed(layout) }));
+        match (layout, pointer) {
+            (Some(layout), Some(pointer)) => Ok(Self {
+                pointer,
+                length: layout.size(),
+                origin: Origin::Allocated(layout),
+            }),
+            _ => Err(Error::System {
+                operation: Operation::Allocate,
+                errno: Errno::NOMEM,
+            }),
+        }
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> u64 {
+        self.pointer.as_ptr().expose_provenance() as u64
+    }
+
+    /// Its size in bytes.
     pub(crate) fn len(&self) -> usize {
         self.length
     }
@@ -360,7 +403,7 @@ impl SharedMemory {
     /// that are multiples of 8.
     fn split(&self, offset: usize, length: usize) -> (&[AtomicU8], &[AtomicU64], &[AtomicU8]) {
         assert!(self.check(offset, length).is_ok());
-        // SAFETY: the range lies inside the mapping, which lives as long as self. Atomics may be
+        // SAFETY: the range lies inside the memory, which lives as long as self. Atomics may be
         // shared with whoever else writes.
         let bytes = unsafe {
             slice::from_raw_parts(self.pointer.as_ptr().add(offset).cast::<AtomicU8>(), length)
@@ -403,9 +446,18 @@ impl SharedMemory {
 
 impl Drop for SharedMemory {
     fn drop(&mut self) {
-        // SAFETY: what map() mapped; no reference outlives self. An error could only mean that
-        // the range is not what map() returned, which it is.
-        let _ = unsafe { rustix::mm::munmap(self.pointer.as_ptr().cast::<c_void>(), self.length) };
+        match self.origin {
+            Origin::Mapped => {
+                let pointer = self.pointer.as_ptr().cast::<c_void>();
+                // SAFETY: what map() mapped; no reference outlives self. An error could only mean
+                // that the range is not what map() returned, which it is.
+                let _ = unsafe { rustix::mm::munmap(pointer, self.length) };
+            }
+            // SAFETY: what allocate() allocated, with this layout; no reference outlives self.
+            Origin::Allocated(layout) => unsafe {
+                alloc::dealloc(self.pointer.as_ptr(), layout);
+            },
+        }
     }
 }
 
@@ -417,7 +469,11 @@ mod tests {
     fn copies_at_every_alignment() {
         let file = rustix::fs::memfd_create("npu-test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&file, 4096).unwrap();
-        let memory = SharedMemory::map(&file, 0, 4096).unwrap();
+        copies(&SharedMemory::map(&file, 0, 4096).unwrap());
+        copies(&SharedMemory::allocate(4096).unwrap());
+    }
+
+    fn copies(memory: &SharedMemory) {
         for offset in 0..10 {
             for length in 0..30 {
                 memory.write(0, &[0xee; 64]).unwrap();

@@ -183,11 +183,42 @@ structures! {
         ranges: u64,
     }
 
+    /// `struct drm_gmem_prefetch`.
+    Prefetch {
+        vm_id: u32,
+        flags: u32,
+        va: u64,
+        size: u64,
+        location: u64,
+        moved: u64,
+        mapped: u64,
+    }
+
+    /// `struct drm_gmem_vm_stats`.
+    VmStats {
+        vm_id: u32,
+        flags: u32,
+        faults: u64,
+        merged: u64,
+        bad: u64,
+        retries: u64,
+        invalidations: u64,
+        to_device: u64,
+        made: u64,
+        stayed: u64,
+        mirrored: u64,
+        extents: u64,
+        bytes: u64,
+    }
+
     /// `struct drm_npu_queue_create`.
     QueueCreate { flags: u32, queue_id: u32, }
 
     /// `struct drm_npu_queue_destroy`.
     QueueDestroy { queue_id: u32, pad: u32, }
+
+    /// `struct drm_npu_range`.
+    Range { va: u64, size: u64, }
 
     /// `struct drm_npu_submit`.
     Submit {
@@ -197,8 +228,9 @@ structures! {
         size: u32,
         flags: u32,
         num_syncs: u32,
-        pad: u32,
+        num_ranges: u32,
         syncs: u64,
+        ranges: u64,
     }
 
     /// `struct drm_npu_job_status`.
@@ -208,7 +240,7 @@ structures! {
         seqno: u64,
         detail: u64,
         reason: u32,
-        pad: u32,
+        access: u32,
         completed: u64,
     }
 
@@ -241,6 +273,7 @@ pub const BO_CPU_VISIBLE: u32 = 1 << 2;
 pub const BIND_OP_MAP_BO: u32 = 0;
 pub const BIND_OP_UNMAP: u32 = 1;
 pub const BIND_OP_MAP_SPARSE: u32 = 2;
+pub const BIND_OP_MAP_MIRROR: u32 = 3;
 pub const BIND_READONLY: u32 = 1 << 0;
 pub const BIND_EXEC: u32 = 1 << 1;
 pub const BIND_ASYNC: u32 = 1 << 0;
@@ -290,6 +323,7 @@ pub const ADVISE_RESET: u32 = 1 << 0;
 pub const MAPPING_NONE: u32 = 0;
 pub const MAPPING_BO: u32 = 1;
 pub const MAPPING_SPARSE: u32 = 2;
+pub const MAPPING_MIRROR: u32 = 3;
 
 pub const RESIDENT_NOWHERE: u32 = 0;
 pub const RESIDENT_HOST: u32 = 1;
@@ -336,3 +370,5 @@ pub const IOCTL_NPU_BIND_QUEUE_CREATE: u32 = iowr::<BindQueueCreate>(BASE + 0x0c
 pub const IOCTL_NPU_BIND_QUEUE_DESTROY: u32 = iow::<BindQueueDestroy>(BASE + 0x0d);
 pub const IOCTL_NPU_ADVISE: u32 = iow::<Advise>(BASE + 0x0e);
 pub const IOCTL_NPU_QUERY_RANGE: u32 = iowr::<QueryRange>(BASE + 0x0f);
+pub const IOCTL_NPU_PREFETCH: u32 = iowr::<Prefetch>(BASE + 0x10);
+pub const IOCTL_NPU_VM_STATS: u32 = iowr::<VmStats>(BASE + 0x11);

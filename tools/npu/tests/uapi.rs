@@ -84,11 +84,19 @@ fn facts() -> Facts {
             va, size, mapping, flags, residency, pad, bo_offset, attrs, advice
         }
         "drm_gmem_query_range" = QueryRange { vm_id, flags, va, size, num_ranges, pad, ranges }
+        "drm_gmem_prefetch" = Prefetch { vm_id, flags, va, size, location, moved, mapped }
+        "drm_gmem_vm_stats" = VmStats {
+            vm_id, flags, faults, merged, bad, retries, invalidations, to_device, made, stayed,
+            mirrored, extents, bytes
+        }
         "drm_npu_queue_create" = QueueCreate { flags, queue_id }
         "drm_npu_queue_destroy" = QueueDestroy { queue_id, pad }
-        "drm_npu_submit" = Submit { queue_id, vm_id, commands, size, flags, num_syncs, pad, syncs }
+        "drm_npu_range" = Range { va, size }
+        "drm_npu_submit" = Submit {
+            queue_id, vm_id, commands, size, flags, num_syncs, num_ranges, syncs, ranges
+        }
         "drm_npu_job_status" = JobStatus {
-            queue_id, error, seqno, detail, reason, pad, completed
+            queue_id, error, seqno, detail, reason, access, completed
         }
         "drm_npu_query" = Query {
             flags, version, num_queues, job_timeout_ms, timestamp, jobs_ok, jobs_failed, tlb_hits,
@@ -104,6 +112,7 @@ fn facts() -> Facts {
         "DRM_GMEM_BIND_OP_MAP_BO" = BIND_OP_MAP_BO;
         "DRM_GMEM_BIND_OP_UNMAP" = BIND_OP_UNMAP;
         "DRM_GMEM_BIND_OP_MAP_SPARSE" = BIND_OP_MAP_SPARSE;
+        "DRM_GMEM_BIND_OP_MAP_MIRROR" = BIND_OP_MAP_MIRROR;
         "DRM_GMEM_BIND_READONLY" = BIND_READONLY;
         "DRM_GMEM_BIND_EXEC" = BIND_EXEC;
         "DRM_GMEM_BIND_ASYNC" = BIND_ASYNC;
@@ -144,6 +153,7 @@ fn facts() -> Facts {
         "DRM_GMEM_MAPPING_NONE" = MAPPING_NONE;
         "DRM_GMEM_MAPPING_BO" = MAPPING_BO;
         "DRM_GMEM_MAPPING_SPARSE" = MAPPING_SPARSE;
+        "DRM_GMEM_MAPPING_MIRROR" = MAPPING_MIRROR;
         "DRM_GMEM_RESIDENT_NOWHERE" = RESIDENT_NOWHERE;
         "DRM_GMEM_RESIDENT_HOST" = RESIDENT_HOST;
         "DRM_GMEM_RESIDENT_DEVICE" = RESIDENT_DEVICE;
@@ -180,6 +190,8 @@ fn facts() -> Facts {
         "DRM_IOCTL_NPU_BIND_QUEUE_DESTROY" = IOCTL_NPU_BIND_QUEUE_DESTROY;
         "DRM_IOCTL_NPU_ADVISE" = IOCTL_NPU_ADVISE;
         "DRM_IOCTL_NPU_QUERY_RANGE" = IOCTL_NPU_QUERY_RANGE;
+        "DRM_IOCTL_NPU_PREFETCH" = IOCTL_NPU_PREFETCH;
+        "DRM_IOCTL_NPU_VM_STATS" = IOCTL_NPU_VM_STATS;
     }
     facts
 }

@@ -8,11 +8,12 @@ use crate::compute::{Job, Stop};
 /// Bytes that are handled at a time.
 const PIECE: u64 = 256 << 10;
 
-/// The pieces of a range: offset and length.
-fn pieces(size: u64) -> impl Iterator<Item = (u64, usize)> {
-    (0..size)
-        .step_by(PIECE as usize)
-        .map(move |at| (at, (size - at).min(PIECE) as usize))
+/// The pieces of a range: offset, length, and how many bytes lie behind it.
+fn pieces(size: u64) -> impl Iterator<Item = (u64, usize, u64)> {
+    (0..size).step_by(PIECE as usize).map(move |at| {
+        let len = (size - at).min(PIECE);
+        (at, len as usize, size - at - len)
+    })
 }
 
 /// `FILL`
@@ -24,8 +25,8 @@ pub fn fill(job: &Job<'_>, command: &Command) -> Result<(), Stop> {
     aligned(size, 4)?;
     operand_size(size)?;
     let data = pattern.to_le_bytes().repeat((size.min(PIECE) / 4) as usize);
-    for (at, len) in pieces(size) {
-        job.write(dst.saturating_add(at), &data[..len])?;
+    for (at, len, behind) in pieces(size) {
+        job.write_part(dst.saturating_add(at), &data[..len], behind)?;
     }
     Ok(())
 }
@@ -36,9 +37,9 @@ pub fn copy(job: &Job<'_>, command: &Command) -> Result<(), Stop> {
     let (dst, src, size) = (fields.u64(), fields.u64(), fields.u64());
     operand_size(size)?;
     let mut data = vec![0; size.min(PIECE) as usize];
-    for (at, len) in pieces(size) {
-        job.read(src.saturating_add(at), &mut data[..len])?;
-        job.write(dst.saturating_add(at), &data[..len])?;
+    for (at, len, behind) in pieces(size) {
+        job.read_part(src.saturating_add(at), &mut data[..len], behind)?;
+        job.write_part(dst.saturating_add(at), &data[..len], behind)?;
     }
     Ok(())
 }
@@ -52,9 +53,9 @@ pub fn compare(job: &Job<'_>, command: &Command) -> Result<(), Stop> {
     let mut first = u64::MAX;
     let mut left = vec![0; size.min(PIECE) as usize];
     let mut right = left.clone();
-    for (at, len) in pieces(size) {
-        job.read(a.saturating_add(at), &mut left[..len])?;
-        job.read(b.saturating_add(at), &mut right[..len])?;
+    for (at, len, behind) in pieces(size) {
+        job.read_part(a.saturating_add(at), &mut left[..len], behind)?;
+        job.read_part(b.saturating_add(at), &mut right[..len], behind)?;
         if left[..len] != right[..len] {
             let same = (0..len).take_while(|&i| left[i] == right[i]).count();
             first = at + same as u64;

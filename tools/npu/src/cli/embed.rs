@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use npu::{Counters, Device, Memory};
+use npu::{Counters, Device, Memory, VmStats};
 
 use super::text::Input;
 use super::{Result, human, say, table, text};
-use crate::model::engine::{Engine, Options, Usage};
+use crate::model::Error;
+use crate::model::engine::{Engine, Options};
+use crate::model::store::{Source, Usage};
 use crate::model::tokens::Batch;
 use crate::model::weights::Weights;
 use crate::model::{reference, vectors};
@@ -36,16 +38,34 @@ pub struct Args {
     #[arg(long, default_value_t = 1e-4)]
     tolerance: f64,
 
-    /// Where the weights shall be; host memory takes what doesn't fit.
-    #[arg(long, value_enum, default_value_t = Place::Device)]
-    memory: Place,
+    /// Write the vectors to this file, as npu reference does.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// What weights, commands and all else are kept in.
+    #[arg(long, value_enum, default_value_t = Kind::Malloc)]
+    memory: Kind,
+
+    /// Where weights shall be with --memory bo, by default in device memory; host memory takes what
+    /// doesn't fit.
+    #[arg(long, value_enum)]
+    place: Option<Place>,
 
     /// Seconds to wait for the device.
     #[arg(long, default_value_t = 60)]
     timeout: u64,
 }
 
-/// Names of memories on the command line.
+/// Kinds of memory on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// What malloc() gives: the device sees all of the process, and pages move as they are used.
+    Malloc,
+    /// Buffer objects, bound one by one.
+    Bo,
+}
+
+/// Places of buffer objects on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Place {
     /// Device memory, filled by the device itself.
@@ -76,21 +96,37 @@ struct Figures {
     load: Duration,
     run: Duration,
     device: Duration,
+    mirror: Option<VmStats>,
     before: Counters,
     after: Counters,
 }
 
+impl Args {
+    /// What the model's memory is to be.
+    fn source(&self) -> Result<Source> {
+        match (self.memory, self.place) {
+            (Kind::Malloc, None) => Ok(Source::Heap),
+            (Kind::Malloc, Some(_)) => Err("--place is for buffer objects: add --memory bo".into()),
+            (Kind::Bo, place) => Ok(Source::Buffers(place.unwrap_or(Place::Device).order())),
+        }
+    }
+}
+
 /// Computes vectors on the NPU, shows how alike the sentences are, and checks the vectors.
 pub fn run(args: &Args, device: impl FnOnce() -> npu::Result<Device>) -> Result {
+    let source = args.source()?;
     let input = args.text.load()?;
     // A reference that can't be used should be known before the work, not after.
     let expected = match &args.reference {
         Some(path) => Some(vectors::load(path, &input.sentences)?),
         None => None,
     };
-    let (found, figures) = compute(args, &input, &device()?)?;
+    let (found, figures) = compute(args, source, &input, &device()?)?;
     say(table::similarities(&input.sentences, &found))?;
     say(figures.text().trim_end())?;
+    if let Some(path) = &args.output {
+        vectors::save(path, &input.sentences, &found)?;
+    }
     if let Some(expected) = expected {
         check("the reference", &found, &expected, args.tolerance)?;
     }
@@ -103,7 +139,12 @@ pub fn run(args: &Args, device: impl FnOnce() -> npu::Result<Device>) -> Result 
     Ok(())
 }
 
-fn compute(args: &Args, input: &Input, device: &Device) -> Result<(Vec<Vec<f32>>, Figures)> {
+fn compute(
+    args: &Args,
+    source: Source,
+    input: &Input,
+    device: &Device,
+) -> Result<(Vec<Vec<f32>>, Figures)> {
     let before = device.counters()?;
     let batches = Batch::split(&input.tokens, ROWS);
     let options = Options {
@@ -113,12 +154,18 @@ fn compute(args: &Args, input: &Input, device: &Device) -> Result<(Vec<Vec<f32>>
             .map(|batch| batch.members.len())
             .max()
             .unwrap_or(0),
-        places: args.memory.order(),
+        source,
         timeout: Duration::from_secs(args.timeout),
     };
     let started = Instant::now();
     let weights = Weights::open(&args.text.model)?;
-    let mut engine = Engine::load(device, &input.config, &weights, options)?;
+    let mut engine =
+        Engine::load(device, &input.config, &weights, options).map_err(|error| match error {
+            Error::Device(npu::Error::NoMirrors { .. }) => {
+                format!("{error}; --memory bo needs none").into()
+            }
+            _ => Box::<dyn std::error::Error>::from(error),
+        })?;
     let load = started.elapsed();
 
     let started = Instant::now();
@@ -137,6 +184,7 @@ fn compute(args: &Args, input: &Input, device: &Device) -> Result<(Vec<Vec<f32>>
         load,
         run: started.elapsed(),
         device: engine.device_time(),
+        mirror: engine.stats()?,
         before,
         after: device.counters()?,
     };
@@ -168,14 +216,15 @@ impl Figures {
             counter(&self.after).wrapping_sub(counter(&self.before))
         };
         let (hits, misses) = (since(|c| c.tlb_hits), since(|c| c.tlb_misses));
-        let usage = |usage: Usage| {
-            format!(
+        let usage = |usage: Usage| match self.mirror {
+            Some(_) => format!("{} from malloc()", human::bytes(usage.heap)),
+            None => format!(
                 "{} device, {} host",
                 human::bytes(usage.device),
                 human::bytes(usage.host)
-            )
+            ),
         };
-        let rows = [
+        let mut rows = vec![
             (
                 "sentences",
                 format!("{}, {} tokens", self.sentences, self.tokens),
@@ -219,6 +268,46 @@ impl Figures {
                 ),
             ),
         ];
+        if let Some(stats) = &self.mirror {
+            rows.push(("mirror", mirror(stats)));
+        }
         human::rows(&rows)
+    }
+}
+
+/// What became of the heap.
+fn mirror(stats: &VmStats) -> String {
+    format!(
+        "{} faults, {} merged; {} to the device, {} made there, {} stayed; {} in {} extents",
+        human::count(stats.faults),
+        human::count(stats.merged),
+        human::bytes(stats.to_device),
+        human::bytes(stats.made),
+        human::bytes(stats.stayed),
+        human::bytes(stats.mirrored),
+        human::count(stats.extents)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moved_is_one_line() {
+        let stats = VmStats {
+            faults: 1234,
+            merged: 5,
+            to_device: 86 << 20,
+            made: 4096,
+            mirrored: 87 << 20,
+            extents: 44,
+            ..Default::default()
+        };
+        assert_eq!(
+            mirror(&stats),
+            "1 234 faults, 5 merged; 86 MiB to the device, 4 KiB made there, 0 B stayed; \
+             87 MiB in 44 extents"
+        );
     }
 }

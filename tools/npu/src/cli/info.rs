@@ -204,6 +204,7 @@ mod tests {
             "device       /dev/accel/accel0, version 1.2\n",
             "memory       256 MiB, 255 MiB free, none visible to the CPU\n",
             "page sizes   4 KiB, 64 KiB, 2 MiB\n",
+            "page faults  end the job\n",
             "TLB          4 translations, 75.0 % of them hits; 0 invalidations\n",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -4,6 +4,7 @@
 
 mod binds;
 mod fences;
+mod mirror;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -82,6 +83,7 @@ pub fn run(args: &Args, device: &Device) -> Result {
     setup.queues()?;
     setup.sparse()?;
     setup.asynchronous()?;
+    setup.mirror()?;
     setup.fault()?;
     setup.bad_command()?;
     ok("all done");
@@ -215,6 +217,7 @@ impl<'a> Setup<'a> {
             JobFailure::Fault {
                 address: NOWHERE,
                 reason: 1,
+                ..
             } => {}
             other => return Err(format!("{what} ended because {other}").into()),
         }

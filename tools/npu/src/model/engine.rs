@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The model on the device: its buffers, and running batches.
+//! The model on the device: its memory, and running batches.
 
 use std::time::Duration;
 
-use npu::{Arena, Buffer, CommandBuffer, Device, MapOptions, Memory, Queue, Timeline};
+use npu::{CommandBuffer, Device, Queue, Timeline, VmStats};
 
 use super::Result;
 use super::config::Config;
 use super::layout::{Addresses, groups};
 use super::plan::{Activations, plan};
+use super::store::{Block, Source, Store, Usage};
 use super::tokens::Batch;
-use super::upload::{Uploader, buffer_in};
+use super::upload::Uploader;
 use super::weights::Weights;
 
 /// What the engine must have room for, and where.
@@ -21,30 +22,10 @@ pub struct Options {
     pub rows: usize,
     /// Most sentences of a batch.
     pub sentences: usize,
-    /// Memory for weights and activations, what is wanted most first.
-    pub places: Vec<Memory>,
+    /// What its memory is.
+    pub source: Source,
     /// Longest wait for the device.
     pub timeout: Duration,
-}
-
-/// Bytes in each kind of memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// In device memory.
-    pub device: u64,
-    /// In host memory.
-    pub host: u64,
-}
-
-impl Usage {
-    fn add(&mut self, buffer: &Buffer) {
-        let kind = if buffer.memory().is_device() {
-            &mut self.device
-        } else {
-            &mut self.host
-        };
-        *kind += buffer.size();
-    }
 }
 
 /// A model whose weights the device has.
@@ -52,26 +33,27 @@ impl Usage {
 pub struct Engine {
     config: Config,
     options: Options,
-    arena: Arena,
+    // Dropped before the blocks, so that a job that still runs finds nothing in their place.
     queue: Queue,
+    store: Store,
     timeline: Timeline,
     /// Value of the timeline when all that was submitted is done.
     submitted: u64,
     addresses: Addresses,
     /// Held for as long as commands name them.
-    weights: Vec<Buffer>,
-    scratch: Buffer,
+    weights: Vec<Block>,
+    scratch: Block,
     io: Io,
-    commands: Buffer,
+    commands: Block,
     at: Activations,
     device_time: Duration,
     jobs: u64,
 }
 
-/// What CPU and device exchange: a buffer in host memory, and offsets in it.
+/// What CPU and device exchange: a block, and offsets in it.
 #[derive(Debug)]
 struct Io {
-    buffer: Buffer,
+    block: Block,
     ids: usize,
     types: usize,
     positions: usize,
@@ -80,7 +62,7 @@ struct Io {
     times: usize,
 }
 
-/// Hands out offsets in a buffer that is yet to be created.
+/// Hands out offsets in a block that is yet to be taken.
 #[derive(Debug, Default)]
 struct Offsets {
     size: usize,
@@ -96,7 +78,7 @@ impl Offsets {
 }
 
 impl Engine {
-    /// Creates the buffers and brings the weights.
+    /// Takes the memory and brings the weights.
     pub fn load(
         device: &Device,
         config: &Config,
@@ -107,21 +89,21 @@ impl Engine {
         for tensor in groups.iter().flat_map(|group| &group.tensors) {
             weights.check(&tensor.name, &tensor.shape)?;
         }
-        let mut arena = Arena::new(device)?;
+        let mut store = Store::new(device, options.source.clone())?;
         let mut at = Activations::default();
-        let io = Io::new(&mut arena, config, &options, &mut at)?;
+        let io = Io::new(&mut store, config, &options, &mut at)?;
         // Activations are touched most: they come first where there is little room.
-        let scratch = scratch(&mut arena, config, &options, &mut at)?;
+        let scratch = scratch(&mut store, config, &options, &mut at)?;
 
         let mut uploader = Uploader::new(device, weights, options.timeout)?;
         let mut addresses = Addresses::default();
-        let mut buffers = Vec::new();
+        let mut blocks = Vec::new();
         for group in &groups {
-            let buffer = uploader.place(&mut arena, group, &options.places)?;
-            addresses.add(group, buffer.va());
-            buffers.push(buffer);
+            let block = uploader.place(&mut store, group)?;
+            addresses.add(group, block.va());
+            blocks.push(block);
         }
-        uploader.finish(&mut arena)?;
+        uploader.finish(&mut store)?;
 
         // Every batch has the same number of commands, they are only cut in other places.
         let jobs = plan(config, &addresses, &at, options.sentences, 1);
@@ -132,12 +114,12 @@ impl Engine {
             timeline: Timeline::new(device)?,
             submitted: 0,
             addresses,
-            weights: buffers,
+            weights: blocks,
             scratch,
             io,
-            commands: arena.buffer_with(size, Memory::Host, MapOptions::COMMANDS)?,
+            commands: store.commands(size)?,
             at,
-            arena,
+            store,
             device_time: Duration::ZERO,
             jobs: 0,
             options,
@@ -169,37 +151,48 @@ impl Engine {
 
     /// Submits jobs; the queue keeps them in order.
     fn submit(&mut self, jobs: &[CommandBuffer]) -> Result<()> {
-        let mut offset = 0;
+        // All at once: memory of the heap would go back and forth if it were written while jobs run.
+        let bytes: Vec<u8> = jobs
+            .iter()
+            .flat_map(CommandBuffer::as_bytes)
+            .copied()
+            .collect();
+        self.commands.cpu()?.write_at(0, &bytes)?;
+        let mut commands = self.commands.va();
         for job in jobs {
-            self.commands.cpu()?.write_at(offset, job.as_bytes())?;
-            self.queue
-                .job(
-                    self.arena.vm(),
-                    self.commands.va() + offset as u64,
-                    job.len(),
-                )
+            self.store
+                .job(&self.queue, commands, job.len(), self.blocks())
                 .signal(self.timeline.point(self.submitted + 1))
                 .submit()?;
             self.submitted += 1;
-            offset += job.len();
+            commands += job.len() as u64;
         }
         Ok(())
     }
 
+    /// What holds everything but weights.
+    fn work(&self) -> [&Block; 3] {
+        [&self.scratch, &self.io.block, &self.commands]
+    }
+
+    /// All that jobs touch.
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.weights.iter().chain(self.work())
+    }
+
     /// Memory that holds weights.
     pub fn weight_usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        self.weights.iter().for_each(|buffer| usage.add(buffer));
-        usage
+        Usage::of(&self.weights)
     }
 
     /// Memory that holds everything else.
     pub fn work_usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        [&self.scratch, &self.io.buffer, &self.commands]
-            .iter()
-            .for_each(|b| usage.add(b));
-        usage
+        Usage::of(self.work())
+    }
+
+    /// What mirroring has done, if the memory is the heap's.
+    pub fn stats(&self) -> Result<Option<VmStats>> {
+        self.store.stats()
     }
 
     /// Jobs run.
@@ -214,13 +207,13 @@ impl Engine {
     }
 }
 
-/// Creates the buffer of what only the device touches.
+/// Takes the block of what only the device touches.
 fn scratch(
-    arena: &mut Arena,
+    store: &mut Store,
     config: &Config,
     options: &Options,
     at: &mut Activations,
-) -> Result<Buffer> {
+) -> Result<Block> {
     let mut offsets = Offsets::default();
     let row = options.rows * config.hidden_size;
     let narrow = [
@@ -233,17 +226,17 @@ fn scratch(
     ]
     .map(|address| (offsets.take(row), address));
     let inner = offsets.take(options.rows * config.intermediate_size);
-    let buffer = buffer_in(arena, offsets.size, &options.places)?;
+    let block = store.main(offsets.size)?;
     for (offset, address) in narrow {
-        *address = buffer.va() + offset as u64;
+        *address = block.va() + offset as u64;
     }
-    at.inner = buffer.va() + inner as u64;
-    Ok(buffer)
+    at.inner = block.va() + inner as u64;
+    Ok(block)
 }
 
 impl Io {
     fn new(
-        arena: &mut Arena,
+        store: &mut Store,
         config: &Config,
         options: &Options,
         at: &mut Activations,
@@ -252,8 +245,8 @@ impl Io {
         let [ids, types, positions, mask] = [(); 4].map(|()| offsets.take(options.rows));
         let output = offsets.take(options.sentences * config.hidden_size);
         let times = offsets.take(4);
-        let buffer = arena.buffer(offsets.size, Memory::Host)?;
-        let address = |offset: usize| buffer.va() + offset as u64;
+        let block = store.shared(offsets.size)?;
+        let address = |offset: usize| block.va() + offset as u64;
         at.ids = address(ids);
         at.types = address(types);
         at.positions = address(positions);
@@ -267,12 +260,12 @@ impl Io {
             mask,
             output,
             times,
-            buffer,
+            block,
         })
     }
 
     fn write(&self, batch: &Batch) -> Result<()> {
-        let cpu = self.buffer.cpu()?;
+        let cpu = self.block.cpu()?;
         cpu.write_at(self.ids, &batch.ids)?;
         cpu.write_at(self.types, &batch.types)?;
         cpu.write_at(self.positions, &batch.positions)?;
@@ -281,14 +274,14 @@ impl Io {
 
     fn read(&self, sentences: usize, size: usize) -> Result<Vec<Vec<f32>>> {
         let values = self
-            .buffer
+            .block
             .cpu()?
             .values_at::<f32>(self.output, sentences * size)?;
         Ok(values.chunks_exact(size).map(<[f32]>::to_vec).collect())
     }
 
     fn elapsed(&self) -> Result<Duration> {
-        let times = self.buffer.cpu()?.values_at::<u64>(self.times, 2)?;
+        let times = self.block.cpu()?.values_at::<u64>(self.times, 2)?;
         Ok(Duration::from_nanos(times[1].saturating_sub(times[0])))
     }
 }

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use npu::{Arena, Buffer, CommandBuffer, Device, MapOptions, Memory, Queue, Timeline};
+use npu::{CommandBuffer, Device, Queue, Timeline};
 
 use super::Result;
 use super::layout::Group;
+use super::store::{Block, Store};
 use super::weights::Weights;
 
 /// Bytes that are read from the file at once.
@@ -19,7 +20,7 @@ const SLOTS: usize = 2;
 /// Where a chunk's commands begin in their buffer.
 const COMMAND_STRIDE: usize = 64;
 
-/// Brings weights to buffers: directly if the CPU can reach the buffer, else by way of host memory
+/// Brings weights to blocks: directly if the CPU can reach the block, else by way of host memory
 /// and the device's COPY command.
 #[derive(Debug)]
 pub struct Uploader<'a> {
@@ -36,8 +37,8 @@ pub struct Uploader<'a> {
 
 #[derive(Debug)]
 struct Staging {
-    data: Buffer,
-    commands: Buffer,
+    data: Block,
+    commands: Block,
 }
 
 impl<'a> Uploader<'a> {
@@ -54,9 +55,9 @@ impl<'a> Uploader<'a> {
         })
     }
 
-    /// Creates a buffer for a group in the first of `places` that has room, and fills it.
-    pub fn place(&mut self, arena: &mut Arena, group: &Group, places: &[Memory]) -> Result<Buffer> {
-        let buffer = buffer_in(arena, group.size, places)?;
+    /// Takes a block for a group and fills it.
+    pub fn place(&mut self, store: &mut Store, group: &Group) -> Result<Block> {
+        let block = store.main(group.size)?;
         for start in (0..group.size).step_by(CHUNK) {
             let end = group.size.min(start + CHUNK);
             for piece in group.pieces(start..end) {
@@ -65,24 +66,26 @@ impl<'a> Uploader<'a> {
                 self.weights
                     .read_bytes(&tensor.name, &tensor.shape, piece.from, target)?;
             }
-            match buffer.cpu() {
+            match block.cpu() {
                 Ok(mapping) => mapping.write_at(start, &self.chunk[..end - start])?,
-                Err(_) => self.stage(arena, buffer.va() + start as u64, end - start)?,
+                Err(_) => self.stage(store, &block, start, end - start)?,
             }
         }
-        Ok(buffer)
+        Ok(block)
     }
 
-    /// Copies the first bytes of the chunk to a device address.
-    fn stage(&mut self, arena: &mut Arena, to: u64, length: usize) -> Result<()> {
+    /// Copies the first bytes of the chunk to byte `offset` of a block.
+    fn stage(
+        &mut self,
+        store: &mut Store,
+        block: &Block,
+        offset: usize,
+        length: usize,
+    ) -> Result<()> {
         if self.staging.is_none() {
             self.staging = Some(Staging {
-                data: arena.buffer(SLOTS * CHUNK, Memory::Host)?,
-                commands: arena.buffer_with(
-                    SLOTS * COMMAND_STRIDE,
-                    Memory::Host,
-                    MapOptions::COMMANDS,
-                )?,
+                data: store.shared(SLOTS * CHUNK)?,
+                commands: store.commands(SLOTS * COMMAND_STRIDE)?,
             });
         }
         let staging = self.staging.as_ref().expect("made above");
@@ -95,17 +98,16 @@ impl<'a> Uploader<'a> {
         let (data, code) = (slot * CHUNK, slot * COMMAND_STRIDE);
         staging.data.cpu()?.write_at(data, &self.chunk[..length])?;
         let mut commands = CommandBuffer::new();
-        commands.copy(to, staging.data.va() + data as u64, length as u64);
+        let from = staging.data.va() + data as u64;
+        commands.copy(block.va() + offset as u64, from, length as u64);
         staging
             .commands
             .cpu()?
             .write_at(code, commands.as_bytes())?;
-        self.queue
-            .job(
-                arena.vm(),
-                staging.commands.va() + code as u64,
-                commands.len(),
-            )
+        let touched = [block, &staging.data, &staging.commands];
+        let code = staging.commands.va() + code as u64;
+        store
+            .job(&self.queue, code, commands.len(), touched)
             .signal(self.timeline.point(next))
             .submit()?;
         self.submitted = next;
@@ -113,27 +115,15 @@ impl<'a> Uploader<'a> {
     }
 
     /// Waits until all is where it should be.
-    pub fn finish(self, arena: &mut Arena) -> Result<()> {
+    pub fn finish(self, store: &mut Store) -> Result<()> {
         if let Some(staging) = self.staging {
             self.timeline.wait(self.submitted, self.timeout)?;
             if let Some(error) = self.queue.status()?.failed {
                 return Err(npu::Error::from(error).into());
             }
-            arena.release(staging.data)?;
-            arena.release(staging.commands)?;
+            store.release(staging.data)?;
+            store.release(staging.commands)?;
         }
         Ok(())
     }
-}
-
-/// A buffer in the first of `places` that has room.
-pub fn buffer_in(arena: &mut Arena, size: usize, places: &[Memory]) -> Result<Buffer> {
-    let mut last = None;
-    for memory in places {
-        match arena.buffer(size, *memory) {
-            Err(error) if error.is_out_of_memory() => last = Some(error),
-            result => return Ok(result?),
-        }
-    }
-    Err(last.expect("there is a place to try").into())
 }
