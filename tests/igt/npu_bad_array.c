@@ -117,7 +117,7 @@ static struct drm_gmem_bind_op sparse_op(void)
 
 static void test_op(void)
 {
-	static const uint32_t ops[] = { 3, 4, 7, 8, 100, 0x10000, 0x80000000, 0xffffffff };
+	static const uint32_t ops[] = { 4, 5, 7, 8, 100, 0x10000, 0x80000000, 0xffffffff };
 
 	for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
 		TRY_OP(map_op, op, ops[i], -EINVAL);
@@ -126,6 +126,7 @@ static void test_op(void)
 	/* Others have no use for the object. */
 	TRY_OP(map_op, op, DRM_GMEM_BIND_OP_UNMAP, -EINVAL);
 	TRY_OP(map_op, op, DRM_GMEM_BIND_OP_MAP_SPARSE, -EINVAL);
+	TRY_OP(map_op, op, DRM_GMEM_BIND_OP_MAP_MIRROR, -EINVAL);
 }
 
 static void test_op_flags(void)

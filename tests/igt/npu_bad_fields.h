@@ -147,8 +147,12 @@ static const struct bad submit[] = {
 	{ FIELD(drm_npu_submit, num_syncs), IS(1u << 31, -EINVAL) },
 	{ FIELD(drm_npu_submit, num_syncs), IS(ALL32, -EINVAL) },
 	{ FIELD(drm_npu_submit, num_syncs), IS(1, -EFAULT) },	/* syncs is 0 */
-	{ FIELD(drm_npu_submit, pad), EACH_BIT(ALL32) },
+	{ FIELD(drm_npu_submit, num_ranges), IS(1025, -EINVAL) },
+	{ FIELD(drm_npu_submit, num_ranges), IS(1u << 31, -EINVAL) },
+	{ FIELD(drm_npu_submit, num_ranges), IS(ALL32, -EINVAL) },
+	{ FIELD(drm_npu_submit, num_ranges), IS(1, -EFAULT) },	/* ranges is 0 */
 	{ FIELD(drm_npu_submit, syncs), EACH_BIT(0x8000000000001001ull) },
+	{ FIELD(drm_npu_submit, ranges), EACH_BIT(0x8000000000001001ull) },
 	{}
 };
 
@@ -157,7 +161,7 @@ static const struct bad job_status[] = {
 	{ FIELD(drm_npu_job_status, queue_id), IS(ALL32, -ENOENT) },
 	{ FIELD(drm_npu_job_status, queue_id), ID(dead_queue) },
 	{ FIELD(drm_npu_job_status, queue_id), ID(others_queue) },
-	{ FIELD(drm_npu_job_status, pad), EACH_BIT(ALL32) },
+	{ FIELD(drm_npu_job_status, access), EACH_BIT(ALL32) },
 	{}
 };
 
@@ -237,10 +241,45 @@ static const struct bad query_range[] = {
 	{}
 };
 
+static const struct bad prefetch[] = {
+	{ FIELD(drm_gmem_prefetch, vm_id), IS(0, -ENOENT) },
+	{ FIELD(drm_gmem_prefetch, vm_id), IS(ALL32, -ENOENT) },
+	{ FIELD(drm_gmem_prefetch, vm_id), ID(dead_vm) },
+	{ FIELD(drm_gmem_prefetch, vm_id), ID(others_vm) },
+	{ FIELD(drm_gmem_prefetch, flags), EACH_BIT(ALL32) },
+	{ FIELD(drm_gmem_prefetch, va), EACH_BIT(0xfff) },
+	{ FIELD(drm_gmem_prefetch, va), IS(1ull << 48, -ERANGE) },
+	{ FIELD(drm_gmem_prefetch, va), IS((1ull << 48) - KIB(60), -ERANGE) },
+	{ FIELD(drm_gmem_prefetch, va), IS(1ull << 63, -ERANGE) },
+	{ FIELD(drm_gmem_prefetch, va), IS(~0ull << 12, -ERANGE) },
+	{ FIELD(drm_gmem_prefetch, size), IS(0, -EINVAL) },
+	{ FIELD(drm_gmem_prefetch, size), EACH_BIT(0xfff) },
+	{ FIELD(drm_gmem_prefetch, size), IS(1ull << 48, -ERANGE) },
+	{ FIELD(drm_gmem_prefetch, size), IS(~0ull << 12, -ERANGE) },
+	{ FIELD(drm_gmem_prefetch, location), EACH_BIT(ALL32) },
+	{ FIELD(drm_gmem_prefetch, location), IS(DRM_GMEM_LOCATION_HOST | 1, -EINVAL) },
+	{ FIELD(drm_gmem_prefetch, location), IS(DRM_GMEM_LOCATION_HOST_NODE(0), -EINVAL) },
+	{ FIELD(drm_gmem_prefetch, location), IS(DRM_GMEM_LOCATION_HOST_NODE(1), -EINVAL) },
+	{ FIELD(drm_gmem_prefetch, location), IS(4ull << 32, -EINVAL) },
+	{ FIELD(drm_gmem_prefetch, location), IS(1ull << 63, -EINVAL) },
+	{ FIELD(drm_gmem_prefetch, location), IS(~0ull, -EINVAL) },
+	{}
+};
+
+static const struct bad vm_stats[] = {
+	{ FIELD(drm_gmem_vm_stats, vm_id), IS(0, -ENOENT) },
+	{ FIELD(drm_gmem_vm_stats, vm_id), IS(0x12345, -ENOENT) },
+	{ FIELD(drm_gmem_vm_stats, vm_id), IS(ALL32, -ENOENT) },
+	{ FIELD(drm_gmem_vm_stats, vm_id), ID(dead_vm) },
+	{ FIELD(drm_gmem_vm_stats, vm_id), ID(others_vm) },
+	{ FIELD(drm_gmem_vm_stats, flags), EACH_BIT(ALL32) },
+	{}
+};
+
 static const struct bad *const tables[IOCTLS] = {
 	query_device, vm_create, vm_destroy, bo_create, bo_mmap, bind, unbind,
 	queue_create, queue_destroy, submit, job_status, query,
-	bind_queue_create, bind_queue_destroy, advise, query_range,
+	bind_queue_create, bind_queue_destroy, advise, query_range, prefetch, vm_stats,
 };
 
 #endif /* NPU_BAD_FIELDS_H */

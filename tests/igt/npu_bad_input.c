@@ -15,7 +15,7 @@ IGT_TEST_DESCRIPTION("Bad values in each field of each ioctl");
 enum which {
 	QUERY_DEVICE, VM_CREATE, VM_DESTROY, BO_CREATE, BO_MMAP, BIND, UNBIND,
 	QUEUE_CREATE, QUEUE_DESTROY, SUBMIT, JOB_STATUS, QUERY,
-	BIND_QUEUE_CREATE, BIND_QUEUE_DESTROY, ADVISE, QUERY_RANGE, IOCTLS,
+	BIND_QUEUE_CREATE, BIND_QUEUE_DESTROY, ADVISE, QUERY_RANGE, PREFETCH, VM_STATS, IOCTLS,
 };
 
 static const struct {
@@ -38,6 +38,8 @@ static const struct {
 	[BIND_QUEUE_DESTROY] = { "bind-queue-destroy", DRM_IOCTL_NPU_BIND_QUEUE_DESTROY },
 	[ADVISE] = { "advise", DRM_IOCTL_NPU_ADVISE },
 	[QUERY_RANGE] = { "query-range", DRM_IOCTL_NPU_QUERY_RANGE },
+	[PREFETCH] = { "prefetch", DRM_IOCTL_NPU_PREFETCH },
+	[VM_STATS] = { "vm-stats", DRM_IOCTL_NPU_VM_STATS },
 };
 
 union arg {
@@ -57,6 +59,8 @@ union arg {
 	struct drm_gmem_bind_queue_destroy bind_queue_destroy;
 	struct drm_gmem_advise advise;
 	struct drm_gmem_query_range query_range;
+	struct drm_gmem_prefetch prefetch;
+	struct drm_gmem_vm_stats vm_stats;
 };
 
 /* What bad values are made of. */
@@ -171,6 +175,14 @@ static union arg valid(enum which which)
 		arg.query_range.num_ranges = 1;
 		arg.query_range.ranges = (uintptr_t)&scene.range;
 		break;
+	case PREFETCH:	/* of what is no mirror: nothing happens */
+		arg.prefetch.vm_id = scene.ctx.vm;
+		arg.prefetch.va = scene.bo.va;
+		arg.prefetch.size = KIB(64);
+		break;
+	case VM_STATS:
+		arg.vm_stats.vm_id = scene.ctx.vm;
+		break;
 	default:
 		break;
 	}
@@ -277,13 +289,18 @@ static void test_commands_range(void)
 		arg = valid(QUERY_RANGE);
 		arg.query_range.va = scene.va_start - PAGE;
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, ioctls[QUERY_RANGE].request, &arg), -ERANGE);
+		arg = valid(PREFETCH);
+		arg.prefetch.va = scene.va_start - PAGE;
+		igt_assert_eq(npu_ioctl(scene.ctx.fd, ioctls[PREFETCH].request, &arg), -ERANGE);
 	}
 }
 
 /* Fields that only the kernel writes don't matter. */
 static void test_out_fields(void)
 {
-	static const enum which calls[] = { QUERY_DEVICE, BO_MMAP, JOB_STATUS, QUERY };
+	static const enum which calls[] = {
+		QUERY_DEVICE, BO_MMAP, JOB_STATUS, QUERY, PREFETCH, VM_STATS,
+	};
 	int fd = npu_open();
 
 	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
@@ -304,6 +321,14 @@ static void test_out_fields(void)
 			arg.job_status.detail = ~0ull;
 			arg.job_status.reason = ~0u;
 			arg.job_status.completed = ~0ull;
+			break;
+		case PREFETCH:
+			arg.prefetch.moved = ~0ull;
+			arg.prefetch.mapped = ~0ull;
+			break;
+		case VM_STATS:
+			memset(&arg.vm_stats.faults, 0xff,
+			       sizeof(arg.vm_stats) - offsetof(struct drm_gmem_vm_stats, faults));
 			break;
 		default:
 			memset(&arg.query.version, 0xff,

@@ -16,7 +16,8 @@ static const unsigned long requests[] = {
 	DRM_IOCTL_NPU_UNBIND, DRM_IOCTL_NPU_QUEUE_CREATE, DRM_IOCTL_NPU_QUEUE_DESTROY,
 	DRM_IOCTL_NPU_SUBMIT, DRM_IOCTL_NPU_JOB_STATUS, DRM_IOCTL_NPU_QUERY,
 	DRM_IOCTL_NPU_BIND_QUEUE_CREATE, DRM_IOCTL_NPU_BIND_QUEUE_DESTROY,
-	DRM_IOCTL_NPU_ADVISE, DRM_IOCTL_NPU_QUERY_RANGE,
+	DRM_IOCTL_NPU_ADVISE, DRM_IOCTL_NPU_QUERY_RANGE, DRM_IOCTL_NPU_PREFETCH,
+	DRM_IOCTL_NPU_VM_STATS,
 };
 
 static struct scene {
@@ -188,6 +189,38 @@ static void test_attrs_pointer(void)
 				 NULL, 0), 0);
 }
 
+static void test_ranges_pointer(void)
+{
+	struct drm_npu_range *ranges = (void *)(scene.edge + PAGE - sizeof(*ranges));
+	struct npu_cb cb = npu_begin(&scene.ctx);
+	struct drm_gmem_sync sync;
+	struct drm_npu_submit submit;
+	uint32_t done = npu_syncobj(scene.ctx.fd, 0);
+
+	npu_cmd_nop(&cb);
+	sync = npu_signal(done);
+	submit = (struct drm_npu_submit) {
+		.queue_id = scene.ctx.queue, .vm_id = scene.ctx.vm, .commands = cb.va, .size = 8,
+		.num_syncs = 1, .syncs = (uintptr_t)&sync,
+	};
+	*ranges = (struct drm_npu_range) { .va = scene.va, .size = KIB(64) };
+	for (size_t i = 0; i <= ARRAY_LEN(bad_addresses); i++) {
+		/* At last one that can be read and one that can't. */
+		submit.ranges = i < ARRAY_LEN(bad_addresses) ? bad_addresses[i] : (uintptr_t)ranges;
+		for (submit.num_ranges = 2; submit.num_ranges <= 1024; submit.num_ranges += 511)
+			igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_SUBMIT, &submit),
+				      -EFAULT);
+	}
+	igt_assert_eq(npu_syncobj_poll(scene.ctx.fd, done), -EINVAL);
+
+	ranges = memmove((char *)ranges - 3, ranges, sizeof(*ranges));
+	submit.ranges = (uintptr_t)ranges;
+	submit.num_ranges = 1;
+	igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IOCTL_NPU_SUBMIT, &submit), 0);
+	scene.ctx.seqno++;
+	igt_assert_eq(npu_fence_result(scene.ctx.fd, done), 0);
+}
+
 /* Structures that the caller can read but not write. */
 static void test_readonly(void)
 {
@@ -308,7 +341,7 @@ static void test_truncated(void)
 	npu_cmd_nop(&cb);
 	arg.submit = (struct drm_npu_submit) {
 		.queue_id = scene.ctx.queue, .vm_id = scene.ctx.vm, .commands = cb.va, .size = 8,
-		.flags = 0, .num_syncs = ~0u, .pad = ~0u, .syncs = ~0ull,
+		.flags = 0, .num_syncs = ~0u, .num_ranges = ~0u, .syncs = ~0ull, .ranges = ~0ull,
 	};
 	igt_assert_eq(npu_ioctl(fd, resized(DRM_IOCTL_NPU_SUBMIT, 24), &arg), 0);
 	scene.ctx.seqno++;
@@ -343,7 +376,7 @@ static void test_unknown(void)
 {
 	uint8_t arg[256] = {};
 
-	for (unsigned int nr = DRM_NPU_QUERY_RANGE + 1; nr < DRM_COMMAND_END - DRM_COMMAND_BASE; nr++) {
+	for (unsigned int nr = DRM_NPU_VM_STATS + 1; nr < DRM_COMMAND_END - DRM_COMMAND_BASE; nr++) {
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IO(DRM_COMMAND_BASE + nr), arg), -EINVAL);
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, _IOC(_IOC_READ | _IOC_WRITE, DRM_IOCTL_BASE,
 							   DRM_COMMAND_BASE + nr, 64), arg), -EINVAL);
@@ -372,6 +405,8 @@ int igt_main()
 		  test_bind_syncs_pointer },
 		{ "attrs", "Attributes that can't be read give -EFAULT, and none is set",
 		  test_attrs_pointer },
+		{ "ranges", "Ranges of a submit that can't be read give -EFAULT",
+		  test_ranges_pointer },
 		{ "readonly", "A result that can't be written gives -EFAULT", test_readonly },
 		{ "truncated", "Shorter structures count as filled up with zeros", test_truncated },
 		{ "oversize", "Longer structures are taken for what is known of them", test_oversize },

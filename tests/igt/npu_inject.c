@@ -45,7 +45,7 @@ void npu_inject_nothing(volatile uint32_t *regs)
 {
 	static const enum npu_inject all[] = {
 		NPU_INJECT_IRQ_DROP, NPU_INJECT_IRQ_DELAY, NPU_INJECT_COPY_ERROR,
-		NPU_INJECT_HANG, NPU_INJECT_SKIP_TLB, NPU_INJECT_COPY_HANG,
+		NPU_INJECT_HANG, NPU_INJECT_FAULT_FULL, NPU_INJECT_SKIP_TLB, NPU_INJECT_COPY_HANG,
 	};
 
 	if (!(npu_reg(regs, NPU_REG_CAPS) & NPU_CAPS_INJECT))

@@ -189,6 +189,24 @@ void npu_assert_fault(struct npu_ctx *ctx, int result, uint64_t va, uint32_t rea
 	igt_assert_eq(result, -EFAULT);
 	igt_assert_eq_u32(ctx->status.reason, reason);
 	igt_assert_eq_u64(ctx->status.detail & ~(PAGE - 1), va & ~(PAGE - 1));
+	if (!npu_can_fault(ctx->fd)) {
+		/* The completion does not tell. */
+		igt_assert_eq_u32(ctx->status.access, 0);
+		return;
+	}
+	switch (ctx->status.access) {
+	case NPU_READ:
+		igt_assert(reason == NPU_NOT_MAPPED || reason == NPU_OUTSIDE);
+		break;
+	case NPU_WRITE:
+		igt_assert_neq(reason, NPU_NOT_EXECUTABLE);
+		break;
+	case NPU_FETCH:
+		igt_assert_neq(reason, NPU_NOT_WRITABLE);
+		break;
+	default:
+		igt_assert_f(false, "access %u\n", ctx->status.access);
+	}
 }
 
 /* Submits a job that waits for its gate to open. */

@@ -192,6 +192,11 @@ struct drm_npu_query npu_facts(int fd)
 	return q;
 }
 
+bool npu_can_fault(int fd)
+{
+	return npu_device_info(fd).caps & DRM_GMEM_CAP_FAULTS;
+}
+
 uint64_t npu_mem_free(int fd)
 {
 	return npu_device_info(fd).mem_free;

@@ -30,6 +30,11 @@ enum {
 	NPU_NOT_EXECUTABLE = 3,
 	NPU_OUTSIDE = 4,
 
+	/* Which access it was. */
+	NPU_READ = 1,
+	NPU_WRITE = 2,
+	NPU_FETCH = 4,
+
 	NPU_BAD_OPCODE = 1,
 	NPU_BAD_SIZE = 2,
 	NPU_BAD_RESERVED = 3,
@@ -67,6 +72,7 @@ int npu_open(void);
 int npu_ioctl(int fd, unsigned long request, void *arg);
 struct drm_gmem_query_device npu_device_info(int fd);
 struct drm_npu_query npu_facts(int fd);
+bool npu_can_fault(int fd);
 uint64_t npu_mem_free(int fd);
 void npu_assert_mem_free(int fd, uint64_t expected);
 void npu_assert_mem_at_least(int fd, uint64_t expected);
@@ -295,6 +301,7 @@ enum npu_inject {
 	NPU_INJECT_IRQ_DELAY = 0x2004,
 	NPU_INJECT_COPY_ERROR = 0x2008,
 	NPU_INJECT_HANG = 0x200c,
+	NPU_INJECT_FAULT_FULL = 0x2010,
 	NPU_INJECT_SKIP_TLB = 0x2014,
 	NPU_INJECT_DIE = 0x2018,
 	NPU_INJECT_COPY_HANG = 0x201c,

@@ -296,7 +296,7 @@ static int bad_op(struct run *r, struct drm_gmem_bind_op *op)
 		op->size = 0;
 		return -EINVAL;
 	case 4:
-		op->op = DRM_GMEM_BIND_OP_MAP_SPARSE + 1;
+		op->op = DRM_GMEM_BIND_OP_MAP_MIRROR + 1;
 		return -EINVAL;
 	case 5:
 		op->va += 1;

@@ -270,6 +270,62 @@ static void test_tlb_matters(void)
 	npu_ctx_close(&ctx);
 }
 
+static void start_faults(struct npu_ctx *ctx)
+{
+	start(ctx);
+	igt_require_f(npu_can_fault(ctx->fd), "the device can't fault\n");
+}
+
+static void assert_faults(struct npu_ctx *ctx)
+{
+	npu_assert_fault(ctx, npu_write(ctx, GIB(77), 0), GIB(77), NPU_NOT_MAPPED);
+	igt_assert_eq_u32(ctx->status.access, NPU_WRITE);
+}
+
+/* A fault whose interrupt is lost is answered all the same, and so is the next one. */
+static void test_irq_lost_fault(void)
+{
+	struct npu_ctx ctx;
+
+	start_faults(&ctx);
+	for (unsigned int i = 0; i < npu_scale(3); i++) {
+		npu_inject(regs, NPU_INJECT_IRQ_DROP, 1);
+		assert_faults(&ctx);
+		npu_inject(regs, NPU_INJECT_IRQ_DROP, 0);
+		assert_faults(&ctx);
+		npu_assert_alive(&ctx);
+	}
+	npu_ctx_close(&ctx);
+}
+
+/* A fault for which there is no room waits for it. */
+static void test_fault_ring_full(void)
+{
+	struct npu_ctx ctx;
+
+	start_faults(&ctx);
+	npu_inject(regs, NPU_INJECT_FAULT_FULL, 300);
+	assert_faults(&ctx);
+	npu_assert_alive(&ctx);
+	npu_ctx_close(&ctx);
+}
+
+/* A job whose fault nobody hears of is killed in time; what comes after it is not taken for it. */
+static void test_fault_unheard(void)
+{
+	struct npu_ctx ctx;
+
+	start_faults(&ctx);
+	npu_inject(regs, NPU_INJECT_FAULT_FULL, 10000);
+	igt_assert_eq(npu_write(&ctx, GIB(77), 0), -ETIMEDOUT);
+	igt_assert_eq_u32(ctx.status.access, 0);
+	npu_assert_alive(&ctx);
+	npu_inject(regs, NPU_INJECT_FAULT_FULL, 0);
+	assert_faults(&ctx);
+	npu_assert_alive(&ctx);
+	npu_ctx_close(&ctx);
+}
+
 int igt_main()
 {
 	igt_fixture()
@@ -286,6 +342,18 @@ int igt_main()
 	igt_describe("Lost interrupts while memory is cleared and unmapped");
 	igt_subtest("irq-lost-memory")
 		test_irq_lost_memory();
+
+	igt_describe("A lost interrupt delays the answer to a fault, no more");
+	igt_subtest("irq-lost-fault")
+		test_irq_lost_fault();
+
+	igt_describe("A full fault ring loses nothing");
+	igt_subtest("fault-ring-full")
+		test_fault_ring_full();
+
+	igt_describe("A job that waits on a fault for ever is killed");
+	igt_subtest("fault-unheard")
+		test_fault_unheard();
 
 	igt_describe("Interrupts that come late do no harm");
 	igt_subtest("irq-delay")

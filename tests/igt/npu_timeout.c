@@ -16,6 +16,7 @@ static void assert_timed_out(struct npu_ctx *ctx, uint64_t seqno)
 	igt_assert_eq_u64(status.seqno, seqno);
 	igt_assert_eq_u64(status.detail, 0);
 	igt_assert_eq_u32(status.reason, 0);
+	igt_assert_eq_u32(status.access, 0);
 	igt_assert_lte_u64(seqno, status.completed);
 }
 
@@ -211,6 +212,7 @@ static void test_status(void)
 	igt_assert_eq_u64(ctx.status.seqno, 0);
 
 	npu_assert_fault(&ctx, npu_write(&ctx, GIB(77), 0), GIB(77), NPU_NOT_MAPPED);
+	igt_assert_eq_u32(ctx.status.access, npu_can_fault(ctx.fd) ? NPU_WRITE : 0);
 	igt_assert_eq_u64(ctx.status.seqno, 4);
 	igt_assert_eq_u64(ctx.status.completed, 4);
 
@@ -227,6 +229,7 @@ static void test_status(void)
 	igt_assert_eq_u64(ctx.status.seqno, 6);
 	igt_assert_eq_u32(ctx.status.reason, NPU_BAD_OPCODE);
 	igt_assert_eq_u64(ctx.status.detail, 8);
+	igt_assert_eq_u32(ctx.status.access, 0);
 	failed = ctx.status.seqno;
 
 	/* What was refused isn't a submission. */

@@ -55,6 +55,10 @@ qemu_args() {
 		QEMU+=(-blockdev "driver=file,node-name=disk$i,filename=/run/disk$i,read-only=on"
 			-device "virtio-blk-pci,drive=disk$i")
 	done
+	if [ -n "$scratch" ]; then
+		QEMU+=(-blockdev "driver=file,node-name=scratch,filename=/run/lab/scratch"
+			-device "virtio-blk-pci,drive=scratch,serial=scratch")
+	fi
 	for ((i = 0; i < npus; i++)); do
 		QEMU+=(-device "{\"driver\":\"vfio-user-pci\",\"id\":\"npu$i\",\"socket\":{\"type\":\"unix\",\"path\":\"/run/lab/npu$i\"}}")
 	done

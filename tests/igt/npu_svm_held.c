@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+/* A device that cannot fault: memory is held for jobs that say what they touch. */
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "npu_svm.h"
+
+IGT_TEST_DESCRIPTION("Mirrors on a device that cannot fault");
+
+#define SIZE	MIB(1)
+#define ROUNDS	20
+
+static struct npu_ctx ctx;
+
+static int submit(struct npu_cb *cb, const void *p, uint64_t size, uint32_t syncobj)
+{
+	struct drm_npu_range range = { .va = svm_va(p), .size = size };
+	struct drm_gmem_sync sync = npu_signal(syncobj);
+	struct drm_npu_submit arg = {
+		.queue_id = ctx.queue, .vm_id = ctx.vm, .commands = cb->va, .size = npu_cb_size(cb),
+		.num_syncs = 1, .syncs = (uintptr_t)&sync,
+		.num_ranges = size ? 1 : 0, .ranges = size ? (uintptr_t)&range : 0,
+	};
+	int ret;
+
+	__sync_synchronize();
+	ret = npu_ioctl(ctx.fd, DRM_IOCTL_NPU_SUBMIT, &arg);
+	if (ret == 0)
+		ctx.cmds_at += npu_round_up(npu_cb_size(cb), 64);
+	return ret;
+}
+
+static struct npu_cb fill(const void *p, uint32_t pattern)
+{
+	struct npu_cb cb = npu_begin(&ctx);
+
+	npu_cmd_fill(&cb, svm_va(p), SIZE, pattern);
+	return cb;
+}
+
+static void assert_words(const uint32_t *p, uint32_t pattern)
+{
+	for (uint64_t i = 0; i < SIZE / 4; i++)
+		igt_assert_f(p[i] == pattern, "word %llu is %#x, not %#x\n",
+			     (unsigned long long)i, p[i], pattern);
+}
+
+/* What is named is there, wherever its pages are; what isn't, is not. */
+static void test_named(void)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	char *p = svm_anon(SIZE, SVM_SMALL), *q = svm_anon(SIZE, SVM_SMALL);
+
+	for (uint32_t round = 1; round < 8; round++) {
+		struct npu_cb cb = fill(p, round);
+
+		igt_assert_eq(submit(&cb, p, SIZE, syncobj), 0);
+		igt_assert_eq(npu_fence_result(ctx.fd, syncobj), 0);
+		assert_words((uint32_t *)p, round);
+	}
+	{
+		struct npu_cb cb = fill(q, 9);
+
+		igt_assert_eq(submit(&cb, p, SIZE, syncobj), 0);
+		igt_assert_eq(npu_fence_result(ctx.fd, syncobj), -EFAULT);
+		assert_words((uint32_t *)q, 0);
+	}
+	svm_free(p, SIZE);
+	svm_free(q, SIZE);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+}
+
+/* Who gives memory up waits for the job that needs it. */
+static void test_given_up(void)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	char *p = svm_anon(SIZE, SVM_SMALL);
+
+	for (uint32_t round = 1; round <= ROUNDS; round++) {
+		struct npu_cb cb = fill(p, round);
+
+		igt_assert_eq(submit(&cb, p, SIZE, syncobj), 0);
+		igt_assert_eq(madvise(p, SIZE, MADV_DONTNEED), 0);
+		igt_assert_eq(npu_syncobj_poll(ctx.fd, syncobj), 0);
+		igt_assert_eq(npu_fence_result(ctx.fd, syncobj), 0);
+		assert_words((uint32_t *)p, 0);
+	}
+	svm_free(p, SIZE);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+}
+
+/* A job that waits for others has its memory all the while, or gets it again. */
+static volatile bool stop;
+
+static void *disturb(void *p)
+{
+	while (!stop) {
+		/* Forks leave it write-protected; reading it brings it back from the device. */
+		pid_t child = fork();
+
+		if (child == 0)
+			_exit(*(volatile char *)p & 0);
+		igt_assert(child > 0);
+		igt_assert_eq(waitpid(child, NULL, 0), child);
+	}
+	return NULL;
+}
+
+static void test_disturbed(void)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	char *p = svm_anon(SIZE, SVM_SMALL);
+	pthread_t thread;
+
+	memset(p, 1, SIZE);
+	stop = false;
+	igt_assert_eq(pthread_create(&thread, NULL, disturb, p), 0);
+	for (uint32_t round = 1; round <= ROUNDS; round++) {
+		struct npu_cb cb = fill(p, round);
+		int ret;
+
+		do
+			ret = submit(&cb, p, SIZE, syncobj);
+		while (ret == -EBUSY);
+		igt_assert_eq(ret, 0);
+		igt_assert_eq(npu_fence_result(ctx.fd, syncobj), 0);
+		assert_words((uint32_t *)p, round);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	svm_free(p, SIZE);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+}
+
+static void test_errors(void)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	char *p = svm_anon(SIZE, SVM_SMALL);
+	struct npu_cb cb = fill(p, 1);
+
+	igt_assert_eq(submit(&cb, p + 8, SIZE, syncobj), -EINVAL);
+	igt_assert_eq(submit(&cb, p, SIZE + 8, syncobj), -EINVAL);
+	igt_assert_eq(submit(&cb, (void *)(1ull << 48), PAGE, syncobj), -ERANGE);
+	igt_assert_eq(munmap(p + SIZE / 2, PAGE), 0);
+	igt_assert_eq(submit(&cb, p, SIZE, syncobj), -EFAULT);
+	igt_assert_eq(munmap(p, SIZE / 2), 0);
+	igt_assert_eq(munmap(p + SIZE / 2 + PAGE, SIZE / 2 - PAGE), 0);
+	npu_assert_alive(&ctx);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+}
+
+int igt_main()
+{
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} tests[] = {
+		{ "named", test_named },
+		{ "given-up", test_given_up },
+		{ "disturbed", test_disturbed },
+		{ "errors", test_errors },
+	};
+
+	igt_fixture() {
+		npu_ctx_open(&ctx);
+		igt_require_f(!(npu_device_info(ctx.fd).caps & DRM_GMEM_CAP_FAULTS),
+			      "the device can fault\n");
+		/* All that a program has, but for the buffers of the test. */
+		igt_assert_eq(npu_mirror(ctx.fd, ctx.vm, SVM_START, (void *)SVM_START,
+					 SVM_END - SVM_START, 0), 0);
+	}
+	for (unsigned int i = 0; i < ARRAY_LEN(tests); i++) {
+		igt_describe_f("held memory: %s", tests[i].name);
+		igt_subtest(tests[i].name)
+			tests[i].run();
+	}
+	igt_fixture()
+		npu_ctx_close(&ctx);
+}
