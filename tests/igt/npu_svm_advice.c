@@ -388,9 +388,11 @@ static void test_random(void)
 			in_place[b] = !in_place[b];
 			advise(q, block, DRM_GMEM_ATTR_ACCESS, in_place[b] ?
 			       DRM_GMEM_ACCESS_IN_PLACE : DRM_GMEM_ACCESS_DEFAULT);
+			to_host[b] = false;
 			break;
 		case 1:
 			fixed[b] = !fixed[b];
+			to_host[b] = false;
 			advise(q, block, DRM_GMEM_ATTR_READ_ONLY, fixed[b]);
 			break;
 		case 2:
@@ -422,7 +424,6 @@ static void test_random(void)
 				svm_assert_where(&s, q, block, host);
 			else if (!to_host[b])
 				svm_assert_where(&s, q, block, device);
-			to_host[b] = in_place[b];
 		}
 	}
 	for (uint64_t b = 0; b < BLOCKS; b++) {
