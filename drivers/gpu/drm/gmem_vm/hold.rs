@@ -21,7 +21,10 @@ use crate::{
         migrate::HUGE_SIZE,
         signal::check_killed, //
     },
-    populate::Order,
+    populate::{
+        Goal,
+        Order, //
+    },
     range::VaRange,
     vm::Vm, //
 };
@@ -207,13 +210,27 @@ impl<D: Driver> Vm<D> {
         let process = self.subscription().ok_or(ESRCH)?;
         let mut buffer = Buffer::new();
         for range in ranges {
-            self.bring_in(&process, &mut buffer, *range)?;
+            self.bring_in(&process, &mut buffer, *range, true)?;
+        }
+        // Moving memory is a change of it, of which we are told like anybody. From here on nothing moves, so what
+        // changes is somebody's doing.
+        if let Some(held) = self.tables.lock().mirrors.holds.find(number) {
+            held.stale = false;
+        }
+        for range in ranges {
+            self.bring_in(&process, &mut buffer, *range, false)?;
         }
         Ok(Some(hold))
     }
 
-    /// Brings all of a range in that is mirrored.
-    fn bring_in(&self, process: &Process<D>, buffer: &mut Buffer, range: VaRange) -> Result {
+    /// Brings all of a range in that is mirrored; before that to where it should be, if so asked.
+    fn bring_in(
+        &self,
+        process: &Process<D>,
+        buffer: &mut Buffer,
+        range: VaRange,
+        moves: bool,
+    ) -> Result {
         let mut rest = Some(range);
         let mut tries = 0;
         while let Some(left) = rest {
@@ -246,7 +263,7 @@ impl<D: Driver> Vm<D> {
                 } else {
                     Want::Read
                 },
-                goal: treatment.goal,
+                goal: if moves { treatment.goal } else { Goal::Stay },
             };
             let mut done = self.populate(process, buffer, &order);
             if done.as_ref().is_err_and(|e| *e == EPERM) {
