@@ -535,36 +535,29 @@ static void test_userfaultfd_read(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name;
-		void (*test)(void);
-	} tests[] = {
-		{ "open_close", test_open_close },
-		{ "anon_read", test_anon_read },
-		{ "anon_read_prot", test_anon_read_prot },
-		{ "anon_write", test_anon_write },
-		{ "anon_write_prot", test_anon_write_prot },
-		{ "anon_write_child", test_anon_write_child },
-		{ "anon_write_child_shared", test_anon_write_child_shared },
-		{ "anon_write_huge", test_anon_write_huge },
-		{ "anon_write_hugetlbfs", test_anon_write_hugetlbfs },
-		{ "file_read", test_file_read },
-		{ "file_write", test_file_write },
-		{ "anon_read_multiple", test_anon_read_multiple },
-		{ "anon_teardown", test_anon_teardown },
-		{ "mixedmap", test_mixedmap },
-		{ "snapshot", test_snapshot },
-		{ "compound", test_compound },
-		{ "double_map", test_double_map },
-		{ "userfaultfd_read", test_userfaultfd_read },
+	static const struct svm_test tests[] = {
+		HMM_TEST("open_close", test_open_close),
+		HMM_TEST("anon_read", test_anon_read),
+		HMM_TEST("anon_read_prot", test_anon_read_prot),
+		HMM_TEST("anon_write", test_anon_write),
+		HMM_TEST("anon_write_prot", test_anon_write_prot),
+		HMM_TEST("anon_write_child", test_anon_write_child),
+		HMM_TEST("anon_write_child_shared", test_anon_write_child_shared),
+		HMM_TEST("anon_write_huge", test_anon_write_huge),
+		HMM_TEST("anon_write_hugetlbfs", test_anon_write_hugetlbfs),
+		HMM_TEST("file_read", test_file_read),
+		HMM_TEST("file_write", test_file_write),
+		HMM_TEST("anon_read_multiple", test_anon_read_multiple),
+		HMM_TEST("anon_teardown", test_anon_teardown),
+		HMM_TEST("mixedmap", test_mixedmap),
+		HMM_TEST("snapshot", test_snapshot),
+		HMM_TEST("compound", test_compound),
+		HMM_TEST("double_map", test_double_map),
+		HMM_TEST("userfaultfd_read", test_userfaultfd_read),
 	};
 
 	igt_fixture()
 		close(npu_open());
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe_f("hmm-tests.c: %s", tests[i].name);
-		igt_subtest(tests[i].name)
-			tests[i].test();
-	}
+	svm_run(NULL, tests, ARRAY_LEN(tests));
 }

@@ -15,6 +15,8 @@
 #define HMM_BUFFER_SIZE	(1024ull << 12)
 #define HMM_TIMES	10
 
+#define HMM_TEST(name, test)	{ name, "hmm-tests.c: " name, test }
+
 /* Two clients: of two devices where there are two, else of the same one. */
 struct hmm2 {
 	struct svm s[2];

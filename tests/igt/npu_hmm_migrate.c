@@ -445,32 +445,25 @@ static void test_migrate_remap_fault(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name;
-		void (*test)(void);
-	} tests[] = {
-		{ "migrate", test_migrate },
-		{ "migrate_file_private", test_migrate_file_private },
-		{ "migrate_fault", test_migrate_fault },
-		{ "migrate_release", test_migrate_release },
-		{ "migrate_shared", test_migrate_shared },
-		{ "migrate_mixed", test_migrate_mixed },
-		{ "migrate_multiple", test_migrate_multiple },
-		{ "exclusive", test_exclusive },
-		{ "exclusive_mprotect", test_exclusive_mprotect },
-		{ "exclusive_cow", test_exclusive_cow },
-		{ "hmm_gup_test", test_gup_test },
-		{ "hmm_cow_in_device", test_cow_in_device },
-		{ "migrate_partial_unmap_fault", test_migrate_partial_unmap_fault },
-		{ "migrate_remap_fault", test_migrate_remap_fault },
+	static const struct svm_test tests[] = {
+		HMM_TEST("migrate", test_migrate),
+		HMM_TEST("migrate_file_private", test_migrate_file_private),
+		HMM_TEST("migrate_fault", test_migrate_fault),
+		HMM_TEST("migrate_release", test_migrate_release),
+		HMM_TEST("migrate_shared", test_migrate_shared),
+		HMM_TEST("migrate_mixed", test_migrate_mixed),
+		HMM_TEST("migrate_multiple", test_migrate_multiple),
+		HMM_TEST("exclusive", test_exclusive),
+		HMM_TEST("exclusive_mprotect", test_exclusive_mprotect),
+		HMM_TEST("exclusive_cow", test_exclusive_cow),
+		HMM_TEST("hmm_gup_test", test_gup_test),
+		HMM_TEST("hmm_cow_in_device", test_cow_in_device),
+		HMM_TEST("migrate_partial_unmap_fault", test_migrate_partial_unmap_fault),
+		HMM_TEST("migrate_remap_fault", test_migrate_remap_fault),
 	};
 
 	igt_fixture()
 		close(npu_open());
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe_f("hmm-tests.c: %s", tests[i].name);
-		igt_subtest(tests[i].name)
-			tests[i].test();
-	}
+	svm_run(NULL, tests, ARRAY_LEN(tests));
 }

@@ -237,25 +237,18 @@ static void test_benchmark(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name;
-		void (*test)(void);
-	} tests[] = {
-		{ "migrate_anon_huge_empty", test_empty },
-		{ "migrate_anon_huge_zero", test_zero },
-		{ "migrate_anon_huge_free", test_free },
-		{ "migrate_anon_huge_fault", test_fault },
-		{ "migrate_anon_huge_err", test_err },
-		{ "migrate_anon_huge_zero_err", test_zero_err },
-		{ "benchmark_thp_migration", test_benchmark },
+	static const struct svm_test tests[] = {
+		HMM_TEST("migrate_anon_huge_empty", test_empty),
+		HMM_TEST("migrate_anon_huge_zero", test_zero),
+		HMM_TEST("migrate_anon_huge_free", test_free),
+		HMM_TEST("migrate_anon_huge_fault", test_fault),
+		HMM_TEST("migrate_anon_huge_err", test_err),
+		HMM_TEST("migrate_anon_huge_zero_err", test_zero_err),
+		HMM_TEST("benchmark_thp_migration", test_benchmark),
 	};
 
 	igt_fixture()
 		close(npu_open());
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe_f("hmm-tests.c: %s", tests[i].name);
-		igt_subtest(tests[i].name)
-			tests[i].test();
-	}
+	svm_run(NULL, tests, ARRAY_LEN(tests));
 }

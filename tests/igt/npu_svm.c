@@ -82,6 +82,23 @@ void svm_drop(struct svm *s)
 	npu_ctx_drop(&s->ctx);
 }
 
+/* Runs subtests, each with a client of its own in @s, if they share one; it must still work afterwards. */
+void svm_run(struct svm *s, const struct svm_test *tests, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		igt_describe(tests[i].what);
+		igt_subtest(tests[i].name) {
+			if (s)
+				svm_open(s);
+			tests[i].test();
+			if (s) {
+				npu_assert_alive(&s->ctx);
+				svm_close(s);
+			}
+		}
+	}
+}
+
 /* The NPU with this index, or the one under test if there are not so many. */
 int svm_open_device(int index)
 {

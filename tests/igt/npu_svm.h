@@ -58,6 +58,14 @@ void svm_close(struct svm *s);
 void svm_drop(struct svm *s);
 int svm_open_device(int index);
 
+/* A subtest, and what it is about. */
+struct svm_test {
+	const char *name, *what;
+	void (*test)(void);
+};
+
+void svm_run(struct svm *s, const struct svm_test *tests, size_t count);
+
 /* Memory of the process. */
 void *svm_map(uint64_t size, int prot, int flags, int fd);
 void *svm_anon(uint64_t size, enum svm_pages pages);

@@ -435,10 +435,7 @@ static void test_random(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name, *what;
-		void (*test)(void);
-	} tests[] = {
+	static const struct svm_test tests[] = {
 		{ "location", "Where pages should be", test_location },
 		{ "in-place", "Pages stay where they are", test_in_place },
 		{ "part", "A part is advised", test_part },
@@ -455,13 +452,5 @@ int igt_main()
 	igt_fixture()
 		close(npu_open());
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe(tests[i].what);
-		igt_subtest(tests[i].name) {
-			svm_open(&s);
-			tests[i].test();
-			npu_assert_alive(&s.ctx);
-			svm_close(&s);
-		}
-	}
+	svm_run(&s, tests, ARRAY_LEN(tests));
 }

@@ -696,10 +696,7 @@ static void test_stats(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name, *what;
-		void (*test)(void);
-	} tests[] = {
+	static const struct svm_test tests[] = {
 		{ "errors", "What a mirror may not be, at each place of an array", test_errors },
 		{ "whole", "The whole address space in one operation", test_whole },
 		{ "query", "Mirrors are told, merged and told apart", test_query },
@@ -723,9 +720,5 @@ int igt_main()
 	igt_fixture()
 		close(npu_open());
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe(tests[i].what);
-		igt_subtest(tests[i].name)
-			tests[i].test();
-	}
+	svm_run(NULL, tests, ARRAY_LEN(tests));
 }

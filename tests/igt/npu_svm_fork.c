@@ -281,10 +281,7 @@ static void test_many(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name, *what;
-		void (*test)(void);
-	} tests[] = {
+	static const struct svm_test tests[] = {
 		{ "child-reads", "Children read what is on the device", test_child_reads },
 		{ "generations", "A child's child", test_generations },
 		{ "advised", "MADV_DONTFORK and MADV_WIPEONFORK", test_advised },
@@ -304,9 +301,5 @@ int igt_main()
 					cow_once(writer, variant);
 	}
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe(tests[i].what);
-		igt_subtest(tests[i].name)
-			tests[i].test();
-	}
+	svm_run(NULL, tests, ARRAY_LEN(tests));
 }

@@ -382,10 +382,7 @@ static void test_across(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name, *what;
-		void (*test)(void);
-	} tests[] = {
+	static const struct svm_test tests[] = {
 		{ "anonymous", "Private memory goes to the device", test_anonymous },
 		{ "program", "Data, stack and heap of the program", test_program },
 		{ "text", "Code of the program", test_text },
@@ -405,13 +402,5 @@ int igt_main()
 	igt_fixture()
 		close(npu_open());
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe(tests[i].what);
-		igt_subtest(tests[i].name) {
-			svm_open(&s);
-			tests[i].test();
-			npu_assert_alive(&s.ctx);
-			svm_close(&s);
-		}
-	}
+	svm_run(&s, tests, ARRAY_LEN(tests));
 }

@@ -559,10 +559,7 @@ static void test_memcg(void)
 
 int igt_main()
 {
-	static const struct {
-		const char *name, *what;
-		void (*test)(void);
-	} tests[] = {
+	static const struct svm_test tests[] = {
 		{ "swap", "Swapped out and in", test_swap },
 		{ "compaction", "Compaction moves pages in the host", test_compaction },
 		{ "collapse", "Huge pages are made and split", test_collapse },
@@ -580,15 +577,7 @@ int igt_main()
 	igt_fixture()
 		close(npu_open());
 
-	for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-		igt_describe(tests[i].what);
-		igt_subtest(tests[i].name) {
-			svm_open(&s);
-			tests[i].test();
-			npu_assert_alive(&s.ctx);
-			svm_close(&s);
-		}
-	}
+	svm_run(&s, tests, ARRAY_LEN(tests));
 
 	igt_describe("A limit of memory, within and beyond");
 	igt_subtest("memcg")
