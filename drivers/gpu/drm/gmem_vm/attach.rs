@@ -28,19 +28,14 @@ use crate::{
     },
     memory::MemoryBlock,
     mirror::{
-        Mirrors,
         Unmapped,
         Watcher, //
     },
     object::ObjectHandle,
-    page_table::{
-        PageTable,
-        PendingFlush, //
-    },
+    page_table::PageTable,
     range::VaRange,
     vm::{
         Attachment,
-        Attrs,
         Vm, //
     }, //
 };
@@ -281,7 +276,7 @@ impl<D: Driver> Vm<D> {
                 }
                 2 * tables.mirrors.views().max(2)
             };
-            room = Mirrors::<Attrs<D>>::room_for_views(wanted)?;
+            room = KVec::with_capacity(wanted, GFP_KERNEL)?;
         }
     }
 
@@ -319,10 +314,7 @@ impl<D: Driver> Vm<D> {
             hull.map(|hull| tables.page_table.flush(prepared, hull, None))
         };
         if let Some(flush) = flush {
-            let (flushed, garbage) = flush.wait();
-            self.tables.lock().mirrors.flushing -= 1;
-            drop(garbage);
-            if flushed.is_err() {
+            if self.finish_flush(flush).is_err() {
                 pr_debug!("gmem_vm: the device did not confirm the end of a mirror\n");
             }
         }

@@ -363,16 +363,7 @@ impl<D: Driver> Space<D> {
         if self.pending.len() < self.sweep_at {
             return;
         }
-        let mut i = 0;
-        while let Some((_, fence)) = self.pending.get(i) {
-            if fence.is_signaled() {
-                let last = self.pending.len() - 1;
-                self.pending.swap(i, last);
-                self.pending.pop();
-            } else {
-                i += 1;
-            }
-        }
+        self.pending.retain(|(_, fence)| !fence.is_signaled());
         // A few are looked at each time: a plan is larger where batches are pending.
         self.sweep_at = match self.pending.len() {
             few @ 0..16 => few.min(1),

@@ -7,7 +7,10 @@
 
 use crate::{
     attach::Mirroring,
-    driver::Driver,
+    driver::{
+        CopyOp,
+        Driver, //
+    },
     kapi::{
         aperture::Aperture,
         lock::new_mutex,
@@ -109,6 +112,17 @@ impl<D: Driver> Device<D> {
         let gone = at.and_then(|at| vms.remove(at).ok());
         drop(vms);
         drop(gone);
+    }
+
+    /// Copies, and waits until that is done. The driver bounds it; until it is done the memory can't be given to anyone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Driver::copy`], and those that the copy ends with.
+    pub(crate) fn copy(device: &drm::Device<D>, batch: &[CopyOp]) -> Result {
+        let fence = D::copy(device, batch)?;
+        fence.wait(false, None)?;
+        fence.status().unwrap_or(Err(EIO))
     }
 
     pub(crate) fn workers(&self) -> &Workers {

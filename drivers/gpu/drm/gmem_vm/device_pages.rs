@@ -8,7 +8,7 @@
 //! reference to the device: its memory has what processes need.
 //!
 //! Locks: `state`, a mutex, then the memory lock. Pages are freed in any context, without a lock; giving
-//! chunks back is the work of a system workqueue, since it may drop the last reference to the device.
+//! chunks back is the work of the system's workqueue, since it may drop the last reference to the device.
 
 use crate::{
     device::DeviceRef,
@@ -28,7 +28,10 @@ use crate::{
             HUGE_ORDER,
             HUGE_SIZE, //
         },
-        work::cancel_sync, //
+        work::{
+            cancel_sync,
+            system, //
+        }, //
     },
     memory::MemoryBlock,
     transfer::Transfer, //
@@ -53,7 +56,6 @@ use kernel::{
         Delta, //
     },
     workqueue::{
-        self,
         Work,
         WorkItem, //
     }, //
@@ -113,12 +115,9 @@ impl<D: Driver> Chunks<D> {
 
     /// Takes a chunk from the device's memory.
     fn grow(&self, state: &mut State<D>, device: &drm::Device<D>) -> Option<usize> {
-        let block = device
-            .memory()?
-            .alloc_chunk((CHUNK * PAGE_SIZE) as u64)
-            .ok()?;
+        let block = device.memory()?.alloc_chunk(HUGE_SIZE as u64).ok()?;
         let (local, _) = block.runs().next()?;
-        let chunk = local as usize / (CHUNK * PAGE_SIZE);
+        let chunk = local as usize / HUGE_SIZE;
         *state.blocks.get_mut(chunk)? = Some(block);
         state.held += 1;
         state.device.get_or_insert_with(|| device.into());
@@ -177,12 +176,12 @@ impl<D: Driver> WorkItem for Chunks<D> {
 impl<D: Driver> Pool<D> {
     /// Whether so much memory has a chunk.
     pub(crate) fn fits(size: u64) -> bool {
-        size >= (CHUNK * PAGE_SIZE) as u64
+        size >= HUGE_SIZE as u64
     }
 
     /// For a device with so many bytes of memory. `ENOMEM`.
     pub(crate) fn new(size: u64) -> Result<Self> {
-        let chunks = usize::try_from(size)? / (CHUNK * PAGE_SIZE);
+        let chunks = usize::try_from(size)? / HUGE_SIZE;
         let (mut blocks, mut used) = (KVVec::new(), KVVec::new());
         for _ in 0..chunks {
             blocks.push(None, GFP_KERNEL)?;
@@ -341,7 +340,7 @@ impl<D: Driver> DeviceMemory for Pool<D> {
             return;
         };
         if used.fetch_sub(pages.len(), Full) == pages.len() {
-            let _ = workqueue::system().enqueue::<_, 0>(self.0.clone());
+            let _ = system().enqueue::<_, 0>(self.0.clone());
         }
     }
 

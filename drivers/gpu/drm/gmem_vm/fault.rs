@@ -35,7 +35,8 @@ use crate::{
         },
         lock::new_work,
         module::ModuleRef,
-        signal::check_killed, //
+        signal::check_killed,
+        work::system, //
     },
     mirror::Mirrored,
     page_table::PageTable,
@@ -60,7 +61,6 @@ use kernel::{
         Delta, //
     },
     workqueue::{
-        self,
         Work,
         WorkItem, //
     }, //
@@ -222,7 +222,7 @@ impl<D: Driver> Device<D> {
             faults.add(fault).map(|service| {
                 if let Some(service) = service {
                     // Under the lock: the VM's end finds it there, and queued.
-                    let _ = workqueue::system_unbound().enqueue::<_, 0>(service);
+                    let _ = system().enqueue::<_, 0>(service);
                 }
             })
         };
@@ -267,9 +267,7 @@ impl Treatment {
             },
         }
     }
-}
 
-impl Treatment {
     /// What the device may do.
     pub(crate) fn access(&self) -> Access {
         Access {
@@ -279,11 +277,34 @@ impl Treatment {
     }
 
     /// The driver's own attributes: what was advised, if anything was, and else those of the mirror.
-    pub(crate) fn attrs<A: MapAttrs>(&self, mirrored: &Mirrored<A>) -> Result<A> {
+    fn attrs<A: MapAttrs>(&self, mirrored: &Mirrored<A>) -> Result<A> {
         match self.driver {
             0 => Ok(mirrored.attrs),
             advised => A::from_uapi(advised),
         }
+    }
+
+    /// To bring a block in, a part of what was found, where it should be; as far as the process has it. `advised` is
+    /// from before the advice was read.
+    pub(crate) fn order<A: MapAttrs>(
+        &self,
+        found: &Found<A>,
+        block: VaRange,
+        advised: u64,
+    ) -> Result<Order<A>> {
+        Ok(Order {
+            block,
+            access: self.access(),
+            attrs: self.attrs(&found.mirrored)?,
+            advised,
+            mirrored: Mirrored {
+                cpu: found.cpu(block.start()),
+                ..found.mirrored.clone()
+            },
+            wanted: block,
+            want: Want::Look,
+            goal: self.goal,
+        })
     }
 }
 
@@ -299,6 +320,13 @@ pub(crate) struct Found<A> {
     /// The device addresses that mirror in the same way.
     pub(crate) range: VaRange,
     pub(crate) mirrored: Mirrored<A>,
+}
+
+impl<A> Found<A> {
+    /// The process's address for a device address.
+    pub(crate) fn cpu(&self, va: u64) -> u64 {
+        self.mirrored.cpu + (va - self.range.start())
+    }
 }
 
 impl<D: Driver> Vm<D> {
@@ -451,23 +479,15 @@ impl<D: Driver> Vm<D> {
         let block = self.block(found, at, treatment.shift.min(BLOCK_SHIFT))?;
         let around = self.block(found, at, treatment.shift)?;
         let wanted = VaRange::from_bounds(at, end).and_then(|wanted| wanted.intersect(&block));
-        let mut mirrored = found.mirrored.clone();
-        mirrored.cpu += block.start() - found.range.start();
-        let mut order = Order {
-            block,
-            access: treatment.access(),
-            attrs: treatment.attrs(&mirrored)?,
-            advised,
-            mirrored,
-            wanted: wanted.unwrap_or(block),
-            want: match access {
-                _ if wanted.is_none() => Want::Look,
+        let mut order = treatment.order(found, block, advised)?;
+        if let Some(wanted) = wanted {
+            order.wanted = wanted;
+            order.want = match access {
                 // Once it can be read, the device knows what is wrong.
                 FaultAccess::Write if !refused => Want::Write,
                 _ => Want::Read,
-            },
-            goal: treatment.goal,
-        };
+            };
+        }
         let mut result = self.populate(process, buffer, &order);
         let is_bad = result.as_ref().is_err_and(|e| *e == EFAULT || *e == EPERM);
         if is_bad && order.wanted.size() > PAGE_SIZE as u64 {
@@ -487,7 +507,7 @@ impl<D: Driver> Vm<D> {
     /// The block that an address is brought in with: aligned where it is in the process, mirrored and advised in
     /// the same way.
     fn block(&self, found: &Found<Attrs<D>>, va: u64, shift: u64) -> Result<VaRange> {
-        let offset = (found.mirrored.cpu + (va - found.range.start())) & ((1 << shift) - 1);
+        let offset = found.cpu(va) & ((1 << shift) - 1);
         let start = va.saturating_sub(offset);
         let end = va.saturating_add((1 << shift) - offset);
         let block = VaRange::from_bounds(start, end).ok_or(EFAULT)?;

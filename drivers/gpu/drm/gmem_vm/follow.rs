@@ -14,8 +14,12 @@ use crate::{
     attrs::AttrKind,
     driver::Driver,
     kapi::{
-        area::MemoryMap,
-        signal::check_killed, //
+        area::{
+            users,
+            MemoryMap, //
+        },
+        signal::check_killed,
+        vec::swap_remove, //
     },
     mirror::Unmapped,
     object::ObjectHandle,
@@ -128,7 +132,7 @@ impl<D: Driver> Vm<D> {
         let Some(subscription) = self.subscription() else {
             return Ok(None);
         };
-        let Some(users) = subscription.mm().mmget_not_zero() else {
+        let Some(users) = users(subscription.mm()) else {
             return Ok(None);
         };
         let map = MemoryMap::lock(&users);
@@ -202,9 +206,7 @@ impl<D: Driver> Vm<D> {
             let set = space.attrs.at(end - 1);
             let cpu = space.mirrored(end - 1);
             let Some(cpu) = cpu.filter(|_| set.get(AttrKind::Follow) != 0) else {
-                let last = space.follow.ends.len() - 1;
-                space.follow.ends.swap(i, last);
-                space.follow.ends.pop();
+                swap_remove(&mut space.follow.ends, i);
                 continue;
             };
             if let Some(grown) = self.area_end(cpu)?.filter(|&area| area > cpu + 1) {

@@ -18,13 +18,14 @@ use crate::{
             Buffer,
             Want, //
         },
-        migrate::HUGE_SIZE,
-        signal::check_killed, //
+        migrate::within_huge,
+        signal::check_killed,
+        vec::{
+            enlarge,
+            swap_remove, //
+        }, //
     },
-    populate::{
-        Goal,
-        Order, //
-    },
+    populate::Goal,
     range::VaRange,
     vm::Vm, //
 };
@@ -76,12 +77,7 @@ impl Holds {
 
     /// Adds memory to be held, if there is room or enough is brought.
     fn add(&mut self, cpu: &mut Option<KVec<VaRange>>, room: &mut KVec<Held>) -> Option<u64> {
-        if room.capacity() > self.all.capacity() {
-            core::mem::swap(room, &mut self.all);
-            for held in room.drain_all() {
-                let _ = self.all.push_within_capacity(held);
-            }
-        }
+        enlarge(&mut self.all, room);
         if self.all.len() == self.all.capacity() {
             return None;
         }
@@ -103,9 +99,7 @@ impl Holds {
     /// Takes out what is held no more, one at a time, to be freed without the lock.
     fn take(&mut self, over: impl Fn(&Held) -> bool) -> Option<Held> {
         let at = self.all.iter().position(over)?;
-        let last = self.all.len() - 1;
-        self.all.swap(at, last);
-        self.all.pop()
+        swap_remove(&mut self.all, at)
     }
 
     /// A job that must end before a range may change. What waits for its job is told that it was taken out.
@@ -186,8 +180,10 @@ impl<D: Driver> Vm<D> {
                     break;
                 };
                 let part = found.range.intersect(&left).ok_or(EFAULT)?;
-                let start = found.mirrored.cpu + (part.start() - found.range.start());
-                cpu.push(VaRange::new(start, part.size())?, GFP_KERNEL)?;
+                cpu.push(
+                    VaRange::new(found.cpu(part.start()), part.size())?,
+                    GFP_KERNEL,
+                )?;
                 rest = VaRange::from_bounds(part.end(), left.end());
             }
         }
@@ -239,32 +235,21 @@ impl<D: Driver> Vm<D> {
                 break;
             };
             let part = found.range.intersect(&left).ok_or(EFAULT)?;
-            let cpu = found.mirrored.cpu + (part.start() - found.range.start());
-            let huge = HUGE_SIZE as u64;
-            let size = part.size().min(huge - cpu % huge);
+            let size = within_huge(found.cpu(part.start()), part.size());
             let advised = self.advised();
             let (advice, block) = self.advice_of(VaRange::new(part.start(), size)?)?;
             let treatment = Treatment::of(&advice, &found.mirrored);
             if treatment.none {
                 return Err(EFAULT);
             }
-            let mut mirrored = found.mirrored.clone();
-            mirrored.cpu = cpu;
-            let access = treatment.access();
-            let mut order = Order {
-                block,
-                access,
-                attrs: treatment.attrs(&mirrored)?,
-                advised,
-                mirrored,
-                wanted: block,
-                want: if access.write {
-                    Want::Write
-                } else {
-                    Want::Read
-                },
-                goal: if moves { treatment.goal } else { Goal::Stay },
+            let mut order = treatment.order(&found, block, advised)?;
+            order.want = match order.access.write {
+                true => Want::Write,
+                false => Want::Read,
             };
+            if !moves {
+                order.goal = Goal::Stay;
+            }
             let mut done = self.populate(process, buffer, &order);
             if done.as_ref().is_err_and(|e| *e == EPERM) {
                 // The process itself may not write: nor will the device.

@@ -24,7 +24,8 @@ use crate::{
             Cause,
             Event,
             Invalidate, //
-        }, //
+        },
+        vec::enlarge, //
     },
     object::Location,
     page_table::{
@@ -124,7 +125,7 @@ impl View {
 }
 
 /// Counts of a VM; see `struct drm_gmem_vm_stats`.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Zeroable)]
 pub(crate) struct Counts {
     pub(crate) faults: u64,
     pub(crate) merged: u64,
@@ -134,6 +135,10 @@ pub(crate) struct Counts {
     pub(crate) to_device: u64,
     pub(crate) made: u64,
     pub(crate) stayed: u64,
+}
+
+impl Counts {
+    const NONE: Self = pin_init::zeroed();
 }
 
 /// Parts of the process's memory that were unmapped, since someone asked.
@@ -206,16 +211,7 @@ impl<A: Copy + PartialEq> Mirrors<A> {
             flushing: 0,
             closed: false,
             mapped: 0,
-            counts: Counts {
-                faults: 0,
-                merged: 0,
-                bad: 0,
-                retries: 0,
-                invalidations: 0,
-                to_device: 0,
-                made: 0,
-                stayed: 0,
-            },
+            counts: Counts::NONE,
             unmapped: None,
         }
     }
@@ -233,21 +229,10 @@ impl<A: Copy + PartialEq> Mirrors<A> {
             view.cpu = view.cpu.hull(&cpu);
             return true;
         }
-        if room.capacity() > self.views.capacity() {
-            core::mem::swap(room, &mut self.views);
-            for view in room.iter() {
-                let _ = self.views.push_within_capacity(*view);
-            }
-            room.clear();
-        }
+        enlarge(&mut self.views, room);
         self.views
             .push_within_capacity(View { distance, cpu })
             .is_ok()
-    }
-
-    /// Room for one more view than there are, if more is needed. `ENOMEM`.
-    pub(crate) fn room_for_views(views: usize) -> Result<KVec<View>> {
-        Ok(KVec::with_capacity(views, GFP_KERNEL)?)
     }
 
     pub(crate) fn views(&self) -> usize {
@@ -294,14 +279,18 @@ impl<A: Copy + PartialEq> Mirrors<A> {
         Some((view.distance, view.device(cpu)))
     }
 
+    /// Takes note of what the page table has for a range; `is_new`: it had nothing there.
+    pub(crate) fn set_frame(&mut self, range: VaRange, frame: Frame, is_new: bool) {
+        if !is_new {
+            self.mapped -= self.frames.covered(range);
+        }
+        self.mapped += range.size();
+        self.frames.set(range, frame, |_| ());
+    }
+
     /// Forgets what the page table had for a range.
     fn clear_frames(&mut self, range: VaRange) {
-        let had: u64 = self
-            .frames
-            .overlaps(range)
-            .filter_map(|e| Some(e.range.intersect(&range)?.size()))
-            .sum();
-        self.mapped -= had;
+        self.mapped -= self.frames.covered(range);
         self.frames.clear(range, |_| ());
     }
 
@@ -449,8 +438,7 @@ impl<D: Driver> Vm<D> {
                 return;
             };
             rest = VaRange::from_bounds(part.end(), range.end());
-            let cpu = found.mirrored.cpu + (part.start() - found.range.start());
-            let Ok(cpu) = VaRange::new(cpu, part.size()) else {
+            let Ok(cpu) = VaRange::new(found.cpu(part.start()), part.size()) else {
                 return;
             };
             while let Some(fence) = self.announce(&cpu) {
@@ -469,12 +457,17 @@ impl<D: Driver> Vm<D> {
         self.tables.lock().mirrors.holds.changes(cpu)
     }
 
-    fn finish_invalidate(&self, flush: <D::PageTable as PageTable>::Flush) {
+    /// Waits until the device has forgotten what was taken out, counted as `flushing`.
+    pub(crate) fn finish_flush(&self, flush: <D::PageTable as PageTable>::Flush) -> Result {
         let (flushed, garbage) = flush.wait();
         self.tables.lock().mirrors.flushing -= 1;
         // Nothing was prepared, so nothing is freed here.
         drop(garbage);
-        if flushed.is_err() {
+        flushed
+    }
+
+    fn finish_invalidate(&self, flush: <D::PageTable as PageTable>::Flush) {
+        if self.finish_flush(flush).is_err() {
             self.failed.store(true, Relaxed);
         }
     }

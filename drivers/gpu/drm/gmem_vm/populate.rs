@@ -19,6 +19,7 @@ use crate::{
     },
     kapi::{
         area::{
+            users,
             Area,
             MemoryMap, //
         },
@@ -31,8 +32,8 @@ use crate::{
             Want, //
         },
         migrate::{
-            Migration,
-            HUGE_SIZE, //
+            within_huge,
+            Migration, //
         },
         signal::check_killed, //
     },
@@ -70,10 +71,7 @@ use core::{
     ops::Range, //
 };
 use kernel::{
-    mm::{
-        virt::flags,
-        MmWithUser, //
-    },
+    mm::virt::flags,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -224,21 +222,17 @@ impl<D: Driver> Vm<D> {
             return Ok(());
         }
         let at = order.cpu(&order.wanted).start;
-        let users = process.mm().mmget_not_zero().ok_or(ESRCH)?;
-        let result = {
-            let map = MemoryMap::lock(&users);
-            match map.next_area(at).filter(|area| area.start() <= at) {
-                None => Err(EFAULT),
-                Some(area) if area.flags() & (flags::IO | flags::PFNMAP) != 0 => Err(EFAULT),
-                Some(area) if area.flags() & flags::READ == 0 => Err(EFAULT),
-                Some(area) if order.want == Want::Write && area.flags() & flags::WRITE == 0 => {
-                    Err(EPERM)
-                }
-                Some(_) => Ok(()),
+        let users = users(process.mm()).ok_or(ESRCH)?;
+        let map = MemoryMap::lock(&users);
+        match map.next_area(at).filter(|area| area.start() <= at) {
+            None => Err(EFAULT),
+            Some(area) if area.flags() & (flags::IO | flags::PFNMAP) != 0 => Err(EFAULT),
+            Some(area) if area.flags() & flags::READ == 0 => Err(EFAULT),
+            Some(area) if order.want == Want::Write && area.flags() & flags::WRITE == 0 => {
+                Err(EPERM)
             }
-        };
-        drop(MmWithUser::into_mmput_async(users));
-        result
+            Some(_) => Ok(()),
+        }
     }
 
     /// By which the kernel knows memory of the VM's device.
@@ -345,7 +339,7 @@ impl<D: Driver> Vm<D> {
         };
         for piece in pieces(self, &valid, order) {
             mapped += piece.range.size();
-            let frames = &mut mirrors.frames;
+            let frames = &mirrors.frames;
             let is_there = !is_empty
                 && frames.get(piece.range.start()).is_some_and(|e| {
                     let frame = e.value.advance(piece.range.start() - e.range.start());
@@ -363,7 +357,7 @@ impl<D: Driver> Vm<D> {
             }
             let Location::Host(phys) = piece.frame.location else {
                 page_table.map(&mut prepared, &order.run(&piece));
-                mirrors_set(frames, &mut mirrors.mapped, &piece, is_empty);
+                mirrors.set_frame(piece.range, piece.frame, is_empty);
                 hull = Some(hull.map_or(piece.range, |hull| hull.hull(&piece.range)));
                 continue;
             };
@@ -381,7 +375,8 @@ impl<D: Driver> Vm<D> {
                 let Some(range) = VaRange::new(piece.range.start() + offset, step).ok() else {
                     break;
                 };
-                let known = frames
+                let known = mirrors
+                    .frames
                     .get(range.start())
                     .filter(|_| needs_unmap)
                     .map(|e| e.value.advance(range.start() - e.range.start()).location);
@@ -395,7 +390,7 @@ impl<D: Driver> Vm<D> {
                         }
                     },
                 };
-                if order.goal == Goal::Device && !frames.overlaps(range).any(|_| true) {
+                if order.goal == Goal::Device && !mirrors.frames.overlaps(range).any(|_| true) {
                     mirrors.counts.stayed += range.size();
                 }
                 let part = Piece {
@@ -408,7 +403,7 @@ impl<D: Driver> Vm<D> {
                     run: piece.run,
                 };
                 page_table.map(&mut prepared, &order.run(&part));
-                mirrors_set(frames, &mut mirrors.mapped, &part, is_empty);
+                mirrors.set_frame(range, part.frame, is_empty);
                 hull = Some(hull.map_or(range, |hull| hull.hull(&range)));
                 offset += step;
             }
@@ -502,11 +497,11 @@ impl<D: Driver> Vm<D> {
         range: Range<usize>,
         mut f: impl FnMut(Area<'_>, Range<usize>) -> Result,
     ) -> Result {
-        let users = process.mm().mmget_not_zero().ok_or(ESRCH)?;
+        let users = users(process.mm()).ok_or(ESRCH)?;
         let mut at = range.start;
         while at < range.end {
             check_killed()?;
-            let end = ((at / HUGE_SIZE + 1) * HUGE_SIZE).min(range.end);
+            let end = at + within_huge(at as u64, (range.end - at) as u64) as usize;
             {
                 let map = MemoryMap::lock(&users);
                 let mut from = at;
@@ -521,8 +516,6 @@ impl<D: Driver> Vm<D> {
             }
             at = end;
         }
-        // Not the last user, unless the process has ended meanwhile: what that does need not be waited for.
-        drop(MmWithUser::into_mmput_async(users));
         Ok(())
     }
 }
@@ -566,21 +559,4 @@ fn pieces<'a, D: Driver>(
             run,
         })
     })
-}
-
-/// Sets what the page table has for a piece; `is_new`: it had nothing there.
-fn mirrors_set(
-    frames: &mut crate::range_map::RangeMap<Frame>,
-    mapped: &mut u64,
-    piece: &Piece,
-    is_new: bool,
-) {
-    if !is_new {
-        *mapped -= frames
-            .overlaps(piece.range)
-            .filter_map(|e| Some(e.range.intersect(&piece.range)?.size()))
-            .sum::<u64>();
-    }
-    *mapped += piece.range.size();
-    frames.set(piece.range, piece.frame, |_| ());
 }

@@ -10,18 +10,17 @@ use crate::{
     driver::Driver,
     fault::Treatment,
     kapi::{
-        area::MemoryMap,
-        hmm::{
-            Buffer,
-            Want, //
+        area::{
+            users,
+            MemoryMap, //
         },
-        migrate::HUGE_SIZE,
+        hmm::Buffer,
+        migrate::within_huge,
         signal::check_killed, //
     },
     populate::{
         Done,
-        Goal,
-        Order, //
+        Goal, //
     },
     range::VaRange,
     uapi,
@@ -57,16 +56,13 @@ impl<D: Driver> Vm<D> {
                 break;
             };
             let part = found.range.intersect(&left).ok_or(EFAULT)?;
-            let cpu = found.mirrored.cpu + (part.start() - found.range.start());
             // Where the process has nothing, there is nothing to do, and a great deal of it.
-            let Some((cpu, size)) = self.next_used(cpu, part.size())? else {
+            let Some((cpu, size)) = self.next_used(found.cpu(part.start()), part.size())? else {
                 rest = VaRange::from_bounds(part.end(), range.end());
                 continue;
             };
             let start = found.range.start() + (cpu - found.mirrored.cpu);
-            let huge = HUGE_SIZE as u64;
-            let end = start + size.min(huge - cpu % huge);
-            let block = VaRange::from_bounds(start, end).ok_or(EFAULT)?;
+            let block = VaRange::new(start, within_huge(cpu, size))?;
             let advised = self.advised();
             let (advice, block) = self.advice_of(block)?;
             let behind = VaRange::from_bounds(block.end(), range.end());
@@ -75,18 +71,8 @@ impl<D: Driver> Vm<D> {
                 rest = behind;
                 continue;
             }
-            let mut mirrored = found.mirrored.clone();
-            mirrored.cpu = cpu;
-            let order = Order {
-                block,
-                access: treatment.access(),
-                attrs: treatment.attrs(&mirrored)?,
-                advised,
-                mirrored,
-                wanted: block,
-                want: Want::Look,
-                goal: goal.unwrap_or(treatment.goal),
-            };
+            let mut order = treatment.order(&found, block, advised)?;
+            order.goal = goal.unwrap_or(order.goal);
             let process = self.subscription().ok_or(ESRCH)?;
             match self.populate(&process, &mut buffer, &order) {
                 Ok(done) => {
@@ -111,7 +97,7 @@ impl<D: Driver> Vm<D> {
     /// The next part of a range of the process's addresses that has an area: address and bytes.
     pub(crate) fn next_used(&self, cpu: u64, size: u64) -> Result<Option<(u64, u64)>> {
         let subscription = self.subscription().ok_or(ESRCH)?;
-        let users = subscription.mm().mmget_not_zero().ok_or(ESRCH)?;
+        let users = users(subscription.mm()).ok_or(ESRCH)?;
         let map = MemoryMap::lock(&users);
         let Some(area) = map.next_area(cpu as usize) else {
             return Ok(None);

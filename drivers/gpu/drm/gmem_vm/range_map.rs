@@ -208,6 +208,13 @@ impl<V> RangeMap<V> {
         })
     }
 
+    /// Bytes of a range that have a value.
+    pub fn covered(&self, range: VaRange) -> u64 {
+        self.overlaps(range)
+            .filter_map(|entry| Some(entry.range.intersect(&range)?.size()))
+            .sum()
+    }
+
     /// All entries, in order.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_, V>> + '_ {
         VaRange::from_bounds(0, u64::MAX)

@@ -13,12 +13,15 @@ use crate::{
             Snapshot,
             Want, //
         },
-        migrate::HUGE_SIZE, //
+        migrate::within_huge, //
     },
     uapi,
     vm::Vm, //
 };
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*, //
+};
 
 /// How often a range is looked at anew if it changes.
 const TRIES: usize = 8;
@@ -61,8 +64,7 @@ impl Residency {
         if start > cpu {
             return Ok((0, start));
         }
-        let huge = HUGE_SIZE as u64;
-        self.look(vm, start, start + size.min(huge - start % huge))?;
+        self.look(vm, start, start + within_huge(start, size))?;
         match self.parts.first() {
             Some(part) => Ok((part.residency, part.end)),
             None => Ok((0, end)),
@@ -77,7 +79,7 @@ impl Residency {
         let range = start as usize..end as usize;
         for _ in 0..TRIES {
             // Before there is a window that would have to be closed.
-            let mut parts = KVVec::with_capacity(((end - start) >> 12) as usize + 1, GFP_KERNEL)?;
+            let mut parts = KVVec::with_capacity((range.len() >> PAGE_SHIFT) + 1, GFP_KERNEL)?;
             let taken = Snapshot::take(
                 subscription.open(range.clone())?,
                 &mut self.buffer,

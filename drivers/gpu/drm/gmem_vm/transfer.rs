@@ -6,6 +6,7 @@
 //! locks of the framework but those of memory; it is called also as the CPU faults.
 
 use crate::{
+    device::Device,
     device_pages::{
         Pages,
         Pool, //
@@ -131,12 +132,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 let _ = ops.push_within_capacity(op);
             }
         }
-        let copied = mapped.and_then(|()| {
-            let fence = D::copy(self.device, &ops)?;
-            // The driver bounds it; until it has signalled the memory can't be given to anyone.
-            fence.wait(false, None)?;
-            fence.status().unwrap_or(Err(EIO))
-        });
+        let copied = mapped.and_then(|()| Device::copy(self.device, &ops));
         if let Some(bus) = self.mapper.bus().filter(|_| self.mapper.needs_unmap()) {
             for op in &ops {
                 let source = match op.source {

@@ -17,7 +17,8 @@ use crate::{
     kapi::{
         dma_fence::Fence,
         lock::new_mutex,
-        mmu_notifier::Subscription, //
+        mmu_notifier::Subscription,
+        vec::swap_remove, //
     },
     mapping::MappingTree,
     mirror::{
@@ -203,9 +204,7 @@ impl<D: Driver> Vm<D> {
                 let Some(at) = space.queues.iter().position(over) else {
                     return;
                 };
-                let last = space.queues.len() - 1;
-                space.queues.swap(at, last);
-                space.queues.pop()
+                swap_remove(&mut space.queues, at)
             };
             if let Some(queue) = queue {
                 queue.finish();

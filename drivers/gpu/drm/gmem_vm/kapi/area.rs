@@ -11,9 +11,18 @@ use kernel::{
         virt::VmaRef,
         Mm,
         MmWithUser,
+        MmWithUserAsync,
         MmapReadGuard, //
     },
+    sync::aref::ARef, //
 };
+
+/// Keeps a process's memory for a while. `None` if the process has ended.
+///
+/// Should it end meanwhile, taking down its memory is not for whoever drops this to wait for, under whatever locks.
+pub fn users(mm: &Mm) -> Option<ARef<MmWithUserAsync>> {
+    mm.mmget_not_zero().map(MmWithUser::into_mmput_async)
+}
 
 /// A process's memory map, locked for reading.
 pub struct MemoryMap<'a> {

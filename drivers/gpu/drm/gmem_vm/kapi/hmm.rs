@@ -57,6 +57,7 @@
 //! C header: [`include/linux/hmm.h`](srctree/include/linux/hmm.h)
 
 use super::{
+    area::users,
     migrate::HUGE_ORDER,
     mmu_notifier::{
         Fresh,
@@ -218,7 +219,7 @@ impl<'w, 'b, T: Invalidate> Snapshot<'w, 'b, T> {
 
         buffer.fill(range.len() >> PAGE_SHIFT)?;
         // Whoever has the process's memory keeps its page tables: they go with the last user.
-        let _users = subscription.mm().mmget_not_zero().ok_or(ESRCH)?;
+        let _users = users(subscription.mm()).ok_or(ESRCH)?;
         // HMM looks at the whole, and is asked for exactly what is missing. In one call it would fault also what lies
         // behind, and as it begins anew take for a wish what it has found before.
         for _ in 0..TRIES {

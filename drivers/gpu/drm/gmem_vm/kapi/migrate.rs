@@ -43,6 +43,16 @@ pub const HUGE_ORDER: u32 = 9;
 /// Bytes of it.
 pub const HUGE_SIZE: usize = PAGE_SIZE << HUGE_ORDER;
 
+/// How many of some bytes from an address on lie where one huge page can have them all.
+pub const fn within_huge(address: u64, bytes: u64) -> u64 {
+    let left = HUGE_SIZE as u64 - address % HUGE_SIZE as u64;
+    if left < bytes {
+        left
+    } else {
+        bytes
+    }
+}
+
 /// What a part of a range has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {

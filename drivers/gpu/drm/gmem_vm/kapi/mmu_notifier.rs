@@ -10,7 +10,13 @@
 //!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
-use super::lock::new_mutex;
+use super::{
+    lock::new_mutex,
+    vec::{
+        enlarge,
+        swap_remove, //
+    }, //
+};
 use core::{
     cell::UnsafeCell,
     marker::PhantomPinned,
@@ -220,7 +226,7 @@ impl<T: Invalidate> Subscription<T> {
         loop {
             let wanted = {
                 let mut windows = self.windows.lock();
-                windows.grow(&mut room);
+                enlarge(&mut windows.open, &mut room);
                 if let Some(number) = windows.open(&range) {
                     // INVARIANT: It was opened for this.
                     return Ok(Window {
@@ -360,17 +366,6 @@ impl Windows {
         Some(number)
     }
 
-    /// Exchanges the room for a larger one, which was allocated without the lock.
-    fn grow(&mut self, room: &mut KVec<Open>) {
-        if room.capacity() > self.open.capacity() {
-            core::mem::swap(&mut self.open, room);
-            // Cannot fail: there is room for more than that.
-            for open in room.drain_all() {
-                let _ = self.open.push_within_capacity(open);
-            }
-        }
-    }
-
     fn invalidate(&mut self, range: &Range<usize>) {
         for open in &mut self.open {
             open.stale |= open.start < range.end && range.start < open.end;
@@ -387,9 +382,7 @@ impl Windows {
         let Some(at) = self.open.iter().position(|open| open.number == number) else {
             return false;
         };
-        let last = self.open.len() - 1;
-        self.open.swap(at, last);
-        self.open.pop().is_some_and(|open| !open.stale)
+        swap_remove(&mut self.open, at).is_some_and(|open| !open.stale)
     }
 }
 

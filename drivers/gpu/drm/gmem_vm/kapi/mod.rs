@@ -26,6 +26,7 @@
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
 //! | [`trace`] | the tracepoints of trace.h |
 //! | [`user`] | arrays in user memory |
+//! | [`vec`] | vectors that live under a lock |
 //! | [`work`] | workqueues that are destroyed, work that is cancelled |
 
 pub mod aperture;
@@ -49,4 +50,5 @@ pub mod syncobj;
 mod testing;
 pub mod trace;
 pub mod user;
+pub mod vec;
 pub mod work;

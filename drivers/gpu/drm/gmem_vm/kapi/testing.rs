@@ -20,6 +20,7 @@ use super::{
         Source,
         HUGE_SIZE, //
     },
+    work::system, //
 };
 use core::ops::{
     Deref,
@@ -60,7 +61,6 @@ use kernel::{
         UserSlice, //
     },
     workqueue::{
-        self,
         Work,
         WorkItem, //
     },
@@ -291,7 +291,7 @@ impl ZapLater {
 
     /// Allocates nothing.
     pub(super) fn start(self) {
-        workqueue::system_unbound().enqueue(self.0);
+        system().enqueue(self.0);
     }
 }
 
@@ -327,7 +327,7 @@ pub(super) fn drop_later(pages: LocalPages) -> Result<End> {
         }),
         GFP_KERNEL,
     )?;
-    workqueue::system_unbound().enqueue(dropper);
+    system().enqueue(dropper);
     Ok(End(is_over))
 }
 

@@ -21,6 +21,15 @@ use kernel::{
     }, //
 };
 
+/// Returns the system's workqueue for work that may run anywhere (`system_dfl_wq`).
+///
+/// It stays, so that work may drop the last reference to anything; the queues of that name in the kernel crate are
+/// deprecated.
+pub fn system() -> &'static Queue {
+    // SAFETY: `system_dfl_wq` is a C global, written before there are modules, and always available.
+    unsafe { Queue::from_raw(bindings::system_dfl_wq) }
+}
+
 /// Cancels work, and waits until it does not run any more.
 ///
 /// If it was queued, the reference that the queue held is dropped; returns whether that was the
@@ -212,10 +221,7 @@ mod tests {
             msecs_to_jiffies,
             Delta, //
         },
-        workqueue::{
-            self,
-            DelayedWork, //
-        }, //
+        workqueue::DelayedWork, //
     };
 
     /// Work that takes a while.
@@ -302,12 +308,10 @@ mod tests {
     fn cancel_what_waits_for_its_timer() -> Result {
         let item = Item::new(0)?;
 
-        assert!(workqueue::system()
+        assert!(system()
             .enqueue_delayed::<_, 2>(item.clone(), msecs_to_jiffies(1_000_000))
             .is_ok());
-        assert!(workqueue::system()
-            .enqueue_delayed::<_, 2>(item.clone(), 0)
-            .is_err());
+        assert!(system().enqueue_delayed::<_, 2>(item.clone(), 0).is_err());
         assert!(cancel_delayed_sync::<_, 2>(&item));
         assert!(!cancel_delayed_sync::<_, 2>(&item));
         assert_eq!(item.runs(), (0, 0));
@@ -319,7 +323,7 @@ mod tests {
     fn cancel_what_runs() -> Result {
         let item = Item::new(20)?;
 
-        assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+        assert!(system().enqueue::<_, 1>(item.clone()).is_ok());
         item.started.wait_for_completion();
         assert!(!cancel_sync::<_, 1>(&item));
         assert_eq!(item.runs(), (1, 1));
@@ -331,9 +335,9 @@ mod tests {
     fn cancel_what_runs_and_is_queued_again() -> Result {
         let item = Item::new(20)?;
 
-        assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+        assert!(system().enqueue::<_, 1>(item.clone()).is_ok());
         item.started.wait_for_completion();
-        assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+        assert!(system().enqueue::<_, 1>(item.clone()).is_ok());
         assert!(cancel_sync::<_, 1>(&item));
         assert_eq!(item.runs(), (1, 1));
         assert!(is_last(item));
@@ -345,7 +349,7 @@ mod tests {
         for i in 0..200 {
             let item = Item::new(0)?;
 
-            assert!(workqueue::system().enqueue::<_, 1>(item.clone()).is_ok());
+            assert!(system().enqueue::<_, 1>(item.clone()).is_ok());
             if i % 2 == 0 {
                 kernel::time::delay::udelay(Delta::from_micros(i % 40));
             }

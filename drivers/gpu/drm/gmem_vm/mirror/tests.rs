@@ -93,7 +93,7 @@ mod suite {
         while mirrors.add_view(PAGE << (20 + mirrors.views()), pages(1, 2)?, &mut none) {}
         let before = mirrors.views();
         assert!(mirrors.add_view(100 * PAGE, pages(10, 50)?, &mut none));
-        let mut room = Mirrors::<u8>::room_for_views(2 * before)?;
+        let mut room = KVec::with_capacity(2 * before, GFP_KERNEL)?;
         assert!(mirrors.add_view(1 << 40, pages(1, 2)?, &mut room));
         assert_eq!(mirrors.views(), before + 1);
         assert_eq!(

@@ -7,12 +7,12 @@ use kernel::prelude::*;
 #[kunit_tests(gmem_vm_kapi_dma_fence)]
 mod suite {
     use super::super::*;
+    use crate::kapi::work::system;
     use kernel::{
         c_str,
         new_work,
         sync::atomic::Full,
         workqueue::{
-            self,
             impl_has_work,
             Work,
             WorkItem, //
@@ -82,7 +82,7 @@ mod suite {
             }),
             GFP_KERNEL,
         )?;
-        workqueue::system().enqueue(signaller);
+        system().enqueue(signaller);
         Ok(())
     }
 
