@@ -83,7 +83,8 @@ struct drm_npu_range {
  * unusable after a failed bind). For @ranges also -EINVAL (@num_ranges above 1024; not multiples of the smallest
  * page size; a size of zero), -ERANGE (outside the address space), and on a device that cannot fault -EFAULT (no memory
  * that the job may use), -ESRCH (the process whose memory it is has ended), -ENOSPC (device memory for page
- * tables), -EBUSY (the memory changes all the time), -EINTR (the calling process is being killed).
+ * tables), -EBUSY (the memory changes all the time), -EINTR (a signal, while 16 jobs of the VM hold
+ * memory and one of them must end first; or the calling process is being killed).
  */
 struct drm_npu_submit {
 	/** @queue_id: the queue. */

@@ -40,6 +40,10 @@ use kernel::{
 /// How often memory is brought in anew if it is taken out before the job is there.
 const TRIES: usize = 64;
 
+/// Jobs of a VM that hold memory at a time: who changes it may have to wait for all of them, each for as long as the
+/// driver lets it run.
+const MOST: usize = 16;
+
 /// Memory of the process that a job needs.
 struct Held {
     number: u64,
@@ -102,6 +106,14 @@ impl Holds {
         swap_remove(&mut self.all, at)
     }
 
+    /// A job that must end before another may hold memory.
+    fn crowd(&self) -> Option<ARef<Fence>> {
+        let mut fences = self.all.iter().filter_map(|held| held.fence.as_ref());
+        let first = fences.find(|fence| !fence.is_signaled())?;
+        let others = fences.filter(|fence| !fence.is_signaled()).count();
+        (1 + others >= MOST).then(|| first.clone())
+    }
+
     /// A job that must end before a range may change. What waits for its job is told that it was taken out.
     pub(crate) fn changes(&mut self, range: &VaRange) -> Option<ARef<Fence>> {
         let mut first = None;
@@ -154,22 +166,27 @@ impl<D: Driver> Drop for Hold<D> {
 
 impl<D: Driver> Vm<D> {
     /// Brings memory in for a job that is about to be submitted, if the device can't do so by faults. What of the
-    /// ranges isn't mirrored is left alone.
+    /// ranges isn't mirrored is left alone. While 16 jobs of the VM hold memory, waits for one of them to end.
     ///
     /// Process context, sleeps; no locks may be held.
     ///
     /// # Errors
     ///
     /// `EFAULT`: a mirrored part has no memory, or none that the device may use; `ESRCH`: the process has
-    /// ended; `EBUSY`: it changes all the time; `EINTR`, `ENOMEM`, `ENOSPC` (page tables), `EIO`, `ENODEV`.
+    /// ended; `EBUSY`: it changes all the time; `ERESTARTSYS`, `EINTR`, `ENOMEM`, `ENOSPC` (page tables), `EIO`, `ENODEV`.
     pub fn hold(self: &Arc<Self>, ranges: &[VaRange]) -> Result<Option<Hold<D>>> {
         if ranges.is_empty() || self.can_fault() {
             return Ok(None);
         }
         loop {
-            let over = self.tables.lock().mirrors.holds.take(Held::is_over);
-            if over.is_none() {
-                break;
+            let (over, crowd) = {
+                let holds = &mut self.tables.lock().mirrors.holds;
+                (holds.take(Held::is_over), holds.crowd())
+            };
+            match crowd {
+                Some(fence) => fence.wait(true, None)?,
+                None if over.is_none() => break,
+                None => (),
             }
         }
         let mut cpu = KVec::new();

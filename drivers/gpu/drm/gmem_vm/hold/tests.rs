@@ -112,6 +112,33 @@ mod suite {
     }
 
     #[test]
+    fn there_are_not_too_many() -> Result {
+        let mut holds = Holds::new();
+        let mut jobs = KVec::new();
+        for i in 0..MOST as u64 {
+            assert!(holds.crowd().is_none());
+            let number = add(&mut holds, &[(i, i + 1)])?;
+            jobs.push(publish(&mut holds, number)?, GFP_KERNEL)?;
+        }
+        // Those that are not there do not count.
+        add(&mut holds, &[(0, 4)])?;
+        let crowd = holds.crowd().ok_or(EINVAL)?;
+        assert!(!crowd.is_signaled());
+        // Whichever ends makes room; the first is who is waited for.
+        jobs.pop().ok_or(EINVAL)?.signal(Ok(()));
+        assert!(!crowd.is_signaled() && holds.crowd().is_none());
+        let number = add(&mut holds, &[(0, 1)])?;
+        jobs.push(publish(&mut holds, number)?, GFP_KERNEL)?;
+        let crowd = holds.crowd().ok_or(EINVAL)?;
+        jobs.remove(0).map_err(|_| EINVAL)?.signal(Err(EIO));
+        assert!(crowd.is_signaled() && holds.crowd().is_none());
+        for job in jobs {
+            job.signal(Ok(()));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn what_is_over_is_taken_out() -> Result {
         let mut holds = Holds::new();
         let one = add(&mut holds, &[(0, 4)])?;
