@@ -29,8 +29,10 @@ static int submit(struct npu_cb *cb, const void *p, uint64_t size, uint32_t sync
 
 	__sync_synchronize();
 	ret = npu_ioctl(ctx.fd, DRM_IOCTL_NPU_SUBMIT, &arg);
-	if (ret == 0)
+	if (ret == 0) {
+		ctx.seqno++;
 		ctx.cmds_at += npu_round_up(npu_cb_size(cb), 64);
+	}
 	return ret;
 }
 
@@ -136,6 +138,24 @@ static void test_disturbed(void)
 	npu_syncobj_destroy(ctx.fd, syncobj);
 }
 
+/* Far more jobs than may hold memory at a time: who submits them waits. */
+static void test_many(void)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	char *p = svm_anon(SIZE, SVM_SMALL);
+
+	for (uint32_t round = 1; round <= 100; round++) {
+		struct npu_cb cb = fill(p, round);
+
+		igt_assert_eq(submit(&cb, p, SIZE, syncobj), 0);
+	}
+	/* Jobs of a queue end in order. */
+	igt_assert_eq(npu_fence_result(ctx.fd, syncobj), 0);
+	assert_words((uint32_t *)p, 100);
+	svm_free(p, SIZE);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+}
+
 static void test_errors(void)
 {
 	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
@@ -162,6 +182,7 @@ int igt_main()
 		{ "named", test_named },
 		{ "given-up", test_given_up },
 		{ "disturbed", test_disturbed },
+		{ "many", test_many },
 		{ "errors", test_errors },
 	};
 
