@@ -112,6 +112,17 @@ static void *disturb(void *p)
 	return NULL;
 }
 
+static void *advise_on(void *p)
+{
+	while (!stop) {
+		/* Nothing changes, but what is mapped goes. */
+		const struct drm_gmem_attr attr = { .kind = DRM_GMEM_ATTR_EXEC };
+
+		igt_assert_eq(npu_advise(ctx.fd, ctx.vm, svm_va(p), SIZE, 0, &attr, 1), 0);
+	}
+	return NULL;
+}
+
 static void test_disturbed(void)
 {
 	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
@@ -156,6 +167,122 @@ static void test_many(void)
 	npu_syncobj_destroy(ctx.fd, syncobj);
 }
 
+/* Jobs that need the same memory are queued one behind the other: submitting waits for none of them. */
+static bool try_behind(void *arg)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	struct npu_blocker blocker;
+	char *p = arg;
+	int result;
+
+	npu_block(&ctx, ctx.queue, &blocker);
+	for (uint32_t job = 1; job <= 15; job++) {
+		struct npu_cb cb = fill(p, job);
+
+		igt_assert_eq(submit(&cb, p, SIZE, syncobj), 0);
+	}
+	result = npu_unblock(&ctx, &blocker);
+	igt_assert_eq(npu_fence_result(ctx.fd, syncobj), 0);
+	assert_words((uint32_t *)p, 15);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+	return !result;
+}
+
+static void test_behind(void)
+{
+	char *p = svm_anon(SIZE, SVM_SMALL);
+
+	/* It is brought in by the first, and for the others it is there. */
+	npu_retry(try_behind, p);
+	npu_retry(try_behind, p);
+	svm_free(p, SIZE);
+}
+
+/* What lies beside it may not be written; that is for nobody to suffer from. */
+static void test_beside(void)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	char *p = svm_anon(2 * SIZE, SVM_SMALL);
+	struct npu_cb cb = fill(p + SIZE, 5);
+
+	/* Only read so far, so that a write would have to make pages. */
+	assert_words((uint32_t *)(p + SIZE), 0);
+	igt_assert_eq(mprotect(p, SIZE, PROT_READ), 0);
+	igt_assert_eq(submit(&cb, p, 2 * SIZE, syncobj), 0);
+	igt_assert_eq(npu_fence_result(ctx.fd, syncobj), 0);
+	assert_words((uint32_t *)(p + SIZE), 5);
+	assert_words((uint32_t *)p, 0);
+	cb = fill(p, 6);
+	igt_assert_eq(submit(&cb, p, 2 * SIZE, syncobj), 0);
+	igt_assert_eq(npu_fence_result(ctx.fd, syncobj), -EFAULT);
+	assert_words((uint32_t *)p, 0);
+	svm_free(p, 2 * SIZE);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+}
+
+/* Ranges are for mirrors: what else they name, or too much of it. */
+static void test_ranges(void)
+{
+	enum { PARTS = 8, COPIES = 1024 };
+	static struct drm_npu_range ranges[COPIES];
+	struct npu_ctx other;
+	struct drm_npu_submit arg = { .num_ranges = 1, .ranges = (uintptr_t)ranges };
+	char *p = svm_anon(2 * PARTS * PAGE, SVM_SMALL);
+	uint64_t va = SVM_END + MIB(64);
+	struct npu_cb cb;
+
+	/* A VM that mirrors nothing. */
+	npu_ctx_open(&other);
+	cb = npu_begin(&other);
+	npu_cmd_nop(&cb);
+	arg.queue_id = other.queue;
+	arg.vm_id = other.vm;
+	arg.commands = cb.va;
+	arg.size = npu_cb_size(&cb);
+	ranges[0] = (struct drm_npu_range) { .va = svm_va(p), .size = PAGE };
+	__sync_synchronize();
+	igt_assert_eq(npu_ioctl(other.fd, DRM_IOCTL_NPU_SUBMIT, &arg), 0);
+
+	/* Every second page, over and over. */
+	memset(p, 1, 2 * PARTS * PAGE);
+	for (int i = 0; i < PARTS; i++)
+		igt_assert_eq(npu_mirror(other.fd, other.vm, va + 2 * i * PAGE, p + 2 * i * PAGE,
+					 PAGE, 0), 0);
+	for (int i = 0; i < COPIES; i++)
+		ranges[i] = (struct drm_npu_range) { .va = va, .size = 2 * PARTS * PAGE };
+	arg.num_ranges = COPIES;
+	igt_assert_eq(npu_ioctl(other.fd, DRM_IOCTL_NPU_SUBMIT, &arg), -E2BIG);
+	arg.num_ranges = COPIES / 2;
+	igt_assert_eq(npu_ioctl(other.fd, DRM_IOCTL_NPU_SUBMIT, &arg), 0);
+	npu_ctx_close(&other);
+	svm_free(p, 2 * PARTS * PAGE);
+}
+
+/* Advice that takes memory out of the page table waits for jobs that need it, and for no others. */
+static void test_advised(void)
+{
+	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
+	char *p = svm_anon(SIZE, SVM_SMALL);
+	pthread_t thread;
+
+	memset(p, 1, SIZE);
+	stop = false;
+	igt_assert_eq(pthread_create(&thread, NULL, advise_on, p), 0);
+	for (uint32_t round = 1; round <= ROUNDS; round++) {
+		struct npu_cb cb = fill(p, round);
+
+		igt_assert_eq(submit(&cb, p, SIZE, syncobj), 0);
+		if (round % 4)
+			continue;
+		igt_assert_eq(npu_fence_result(ctx.fd, syncobj), 0);
+		assert_words((uint32_t *)p, round);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	svm_free(p, SIZE);
+	npu_syncobj_destroy(ctx.fd, syncobj);
+}
+
 static void test_errors(void)
 {
 	uint32_t syncobj = npu_syncobj(ctx.fd, 0);
@@ -183,6 +310,10 @@ int igt_main()
 		{ "given-up", test_given_up },
 		{ "disturbed", test_disturbed },
 		{ "many", test_many },
+		{ "behind", test_behind },
+		{ "beside", test_beside },
+		{ "ranges", test_ranges },
+		{ "advised", test_advised },
 		{ "errors", test_errors },
 	};
 

@@ -258,9 +258,6 @@ impl<D: Driver> Vm<D> {
             }
         }
         for (range, cpu) in mirrors(ops) {
-            if self.tables.lock().mirrors.views() >= MAX_VIEWS {
-                return Err(ENOSPC);
-            }
             self.add_view(range.start(), VaRange::new(cpu, range.size())?)?;
         }
         Ok(())
@@ -271,7 +268,7 @@ impl<D: Driver> Vm<D> {
         loop {
             let wanted = {
                 let mut tables = self.tables.lock();
-                if tables.mirrors.add_view(va, cpu, &mut room) {
+                if tables.mirrors.add_view(va, cpu, &mut room)? {
                     return Ok(());
                 }
                 2 * tables.mirrors.views().max(2)

@@ -34,6 +34,10 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
@@ -41,13 +45,15 @@ use kernel::{
 const TRIES: usize = 64;
 
 /// Jobs of a VM that hold memory at a time: who changes it may have to wait for all of them, each for as long as the
-/// driver lets it run.
+/// driver lets it run, and what it waits for.
 const MOST: usize = 16;
+/// Ranges of the process that one of them may hold.
+const PARTS: usize = 4096;
 
 /// Memory of the process that a job needs.
 struct Held {
     number: u64,
-    cpu: KVec<VaRange>,
+    cpu: KVVec<VaRange>,
     /// Some of it was taken out, before there was a fence.
     stale: bool,
     /// Of the job; none as long as it is not there.
@@ -69,6 +75,8 @@ impl Held {
 pub(crate) struct Holds {
     all: KVec<Held>,
     last: u64,
+    /// How many are about to change memory, and let no job be there before they have.
+    changing: usize,
 }
 
 impl Holds {
@@ -76,11 +84,12 @@ impl Holds {
         Self {
             all: KVec::new(),
             last: 0,
+            changing: 0,
         }
     }
 
     /// Adds memory to be held, if there is room or enough is brought.
-    fn add(&mut self, cpu: &mut Option<KVec<VaRange>>, room: &mut KVec<Held>) -> Option<u64> {
+    fn add(&mut self, cpu: &mut Option<KVVec<VaRange>>, room: &mut KVec<Held>) -> Option<u64> {
         enlarge(&mut self.all, room);
         if self.all.len() == self.all.capacity() {
             return None;
@@ -114,6 +123,15 @@ impl Holds {
         (1 + others >= MOST).then(|| first.clone())
     }
 
+    /// Lets no job be there, until [`end_change`](Self::end_change).
+    pub(crate) fn begin_change(&mut self) {
+        self.changing += 1;
+    }
+
+    pub(crate) fn end_change(&mut self) {
+        self.changing -= 1;
+    }
+
     /// A job that must end before a range may change. What waits for its job is told that it was taken out.
     pub(crate) fn changes(&mut self, range: &VaRange) -> Option<ARef<Fence>> {
         let mut first = None;
@@ -142,10 +160,14 @@ impl<D: Driver> Hold<D> {
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if the memory was taken out again: nothing was published. Those of `publish`.
+    /// `EAGAIN` if the memory was taken out again, or there are too many: nothing was published. Those of `publish`.
     pub fn publish(self, publish: impl FnOnce() -> Result<ARef<Fence>>) -> Result<ARef<Fence>> {
         let mut tables = self.vm.tables.lock();
-        let held = tables.mirrors.holds.find(self.number).ok_or(EAGAIN)?;
+        let holds = &mut tables.mirrors.holds;
+        if holds.changing > 0 || holds.crowd().is_some() {
+            return Err(EAGAIN);
+        }
+        let held = holds.find(self.number).ok_or(EAGAIN)?;
         if held.stale {
             return Err(EAGAIN);
         }
@@ -173,35 +195,29 @@ impl<D: Driver> Vm<D> {
     /// # Errors
     ///
     /// `EFAULT`: a mirrored part has no memory, or none that the device may use; `ESRCH`: the process has
-    /// ended; `EBUSY`: it changes all the time; `ERESTARTSYS`, `EINTR`, `ENOMEM`, `ENOSPC` (page tables), `EIO`, `ENODEV`.
+    /// ended; `EBUSY`: it changes all the time; `E2BIG`: it is in more than 4096 pieces; `ERESTARTSYS`, `EINTR`, `ENOMEM`, `ENOSPC` (page tables), `EIO`, `ENODEV`.
     pub fn hold(self: &Arc<Self>, ranges: &[VaRange]) -> Result<Option<Hold<D>>> {
         if ranges.is_empty() || self.can_fault() {
             return Ok(None);
         }
+        let cpu = self.mirrored_at(ranges)?;
+        if cpu.is_empty() {
+            return Ok(None);
+        }
         loop {
-            let (over, crowd) = {
+            let (over, crowd, changing) = {
                 let holds = &mut self.tables.lock().mirrors.holds;
-                (holds.take(Held::is_over), holds.crowd())
+                let over = holds.take(Held::is_over);
+                (over, holds.crowd(), holds.changing > 0)
             };
             match crowd {
                 Some(fence) => fence.wait(true, None)?,
+                None if changing => {
+                    check_killed()?;
+                    fsleep(Delta::from_millis(1));
+                }
                 None if over.is_none() => break,
                 None => (),
-            }
-        }
-        let mut cpu = KVec::new();
-        for range in ranges {
-            let mut rest = Some(*range);
-            while let Some(left) = rest {
-                let Some(found) = self.next_mirrored(&left) else {
-                    break;
-                };
-                let part = found.range.intersect(&left).ok_or(EFAULT)?;
-                cpu.push(
-                    VaRange::new(found.cpu(part.start()), part.size())?,
-                    GFP_KERNEL,
-                )?;
-                rest = VaRange::from_bounds(part.end(), left.end());
             }
         }
         let mut cpu = Some(cpu);
@@ -236,7 +252,40 @@ impl<D: Driver> Vm<D> {
         Ok(Some(hold))
     }
 
-    /// Brings all of a range in that is mirrored; before that to where it should be, if so asked.
+    /// The addresses of the process that some ranges mirror. `E2BIG`, `ENOMEM`, `EINTR`.
+    fn mirrored_at(&self, ranges: &[VaRange]) -> Result<KVVec<VaRange>> {
+        let mut all = KVVec::<VaRange>::new();
+        for range in ranges {
+            let mut rest = Some(*range);
+            while let Some(left) = rest {
+                check_killed()?;
+                let Some(found) = self.next_mirrored(&left) else {
+                    break;
+                };
+                let part = found.range.intersect(&left).ok_or(EFAULT)?;
+                let cpu = VaRange::new(found.cpu(part.start()), part.size())?;
+                let count = all.len();
+                match all.last_mut() {
+                    Some(last) if last.end() == cpu.start() => *last = last.hull(&cpu),
+                    _ if count >= PARTS => return Err(E2BIG),
+                    _ => all.push(cpu, GFP_KERNEL_ACCOUNT)?,
+                }
+                rest = VaRange::from_bounds(part.end(), left.end());
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether the page table has all of a block, in the way that is wanted.
+    fn has_all(&self, block: &VaRange, write: bool) -> bool {
+        let tables = self.tables.lock();
+        let frames = &tables.mirrors.frames;
+        frames.covered(*block) == block.size()
+            && (!write || frames.overlaps(*block).all(|entry| entry.value.write))
+    }
+
+    /// Brings all of a range in that is mirrored; before that to where it should be, if so asked, unless it is there
+    /// already: moving memory is a change of it, for which other jobs would have to end that need it.
     fn bring_in(
         &self,
         process: &Process<D>,
@@ -252,7 +301,12 @@ impl<D: Driver> Vm<D> {
                 break;
             };
             let part = found.range.intersect(&left).ok_or(EFAULT)?;
-            let size = within_huge(found.cpu(part.start()), part.size());
+            // No more than one area, since another may be read-only.
+            let cpu = found.cpu(part.start());
+            let size = match self.next_used(cpu, part.size())? {
+                Some((start, size)) if start == cpu => within_huge(cpu, size),
+                _ => return Err(EFAULT),
+            };
             let advised = self.advised();
             let (advice, block) = self.advice_of(VaRange::new(part.start(), size)?)?;
             let treatment = Treatment::of(&advice, &found.mirrored);
@@ -264,12 +318,20 @@ impl<D: Driver> Vm<D> {
                 true => Want::Write,
                 false => Want::Read,
             };
+            match self.check_access(process, &order) {
+                // The process itself may not write: nor will the device.
+                Err(e) if e == EPERM => order.want = Want::Read,
+                result => result?,
+            }
             if !moves {
                 order.goal = Goal::Stay;
+            } else if self.has_all(&block, order.want == Want::Write) {
+                rest = VaRange::from_bounds(block.end(), range.end());
+                continue;
             }
             let mut done = self.populate(process, buffer, &order);
             if done.as_ref().is_err_and(|e| *e == EPERM) {
-                // The process itself may not write: nor will the device.
+                // It may meanwhile be another area.
                 order.want = Want::Read;
                 done = self.populate(process, buffer, &order);
             }

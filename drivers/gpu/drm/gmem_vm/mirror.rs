@@ -12,6 +12,7 @@
 //! for it in the second.
 
 use crate::{
+    attach::MAX_VIEWS,
     driver::{
         Access,
         Driver, //
@@ -222,17 +223,24 @@ impl<A: Copy + PartialEq> Mirrors<A> {
     }
 
     /// Takes note that some of the process's memory may be mirrored at some device addresses. `false` if there is
-    /// no room: bring more.
-    pub(crate) fn add_view(&mut self, va: u64, cpu: VaRange, room: &mut KVec<View>) -> bool {
+    /// no room: bring more. `ENOSPC` if there are [`MAX_VIEWS`].
+    pub(crate) fn add_view(
+        &mut self,
+        va: u64,
+        cpu: VaRange,
+        room: &mut KVec<View>,
+    ) -> Result<bool> {
         let distance = va.wrapping_sub(cpu.start());
         if let Some(view) = self.views.iter_mut().find(|view| view.distance == distance) {
             view.cpu = view.cpu.hull(&cpu);
-            return true;
+            return Ok(true);
+        }
+        if self.views.len() >= MAX_VIEWS {
+            return Err(ENOSPC);
         }
         enlarge(&mut self.views, room);
-        self.views
-            .push_within_capacity(View { distance, cpu })
-            .is_ok()
+        let view = View { distance, cpu };
+        Ok(self.views.push_within_capacity(view).is_ok())
     }
 
     pub(crate) fn views(&self) -> usize {
@@ -249,7 +257,7 @@ impl<A: Copy + PartialEq> Mirrors<A> {
             let of = |range: &VaRange, cpu: u64| range.start().wrapping_sub(cpu) == view.distance;
             ranges.overlaps(device).any(|e| of(&e.range, e.value.cpu))
         });
-        self.sweep_at = (2 * self.views.len()).max(16);
+        self.sweep_at = (2 * self.views.len()).clamp(16, MAX_VIEWS);
     }
 
     /// Exchanges the list of what was unmapped for an empty one.
@@ -441,11 +449,12 @@ impl<D: Driver> Vm<D> {
             let Ok(cpu) = VaRange::new(found.cpu(part.start()), part.size()) else {
                 return;
             };
-            while let Some(fence) = self.announce(&cpu) {
-                // The driver bounds each.
-                let _ = fence.wait(false, None);
-            }
-            if let Some(flush) = self.invalidate(cpu, false) {
+            // No new ones come meanwhile, so this ends.
+            self.tables.lock().mirrors.holds.begin_change();
+            self.wait_for_jobs(&cpu);
+            let flush = self.invalidate(cpu, false);
+            self.tables.lock().mirrors.holds.end_change();
+            if let Some(flush) = flush {
                 self.finish_invalidate(flush);
             }
         }
@@ -455,6 +464,13 @@ impl<D: Driver> Vm<D> {
     /// anew.
     fn announce(&self, cpu: &VaRange) -> Option<ARef<Fence>> {
         self.tables.lock().mirrors.holds.changes(cpu)
+    }
+
+    /// Waits for all jobs that need a range of the process. The driver bounds each.
+    fn wait_for_jobs(&self, cpu: &VaRange) {
+        while let Some(fence) = self.announce(cpu) {
+            let _ = fence.wait(false, None);
+        }
     }
 
     /// Waits until the device has forgotten what was taken out, counted as `flushing`.
@@ -550,10 +566,7 @@ impl<D: Driver> Invalidate for Watcher<D> {
         let flush = match pending {
             Pending::Flush(flush) => flush,
             Pending::Jobs(cpu, unmapped) => {
-                // The driver bounds each.
-                while let Some(fence) = self.vm.announce(&cpu) {
-                    let _ = fence.wait(false, None);
-                }
+                self.vm.wait_for_jobs(&cpu);
                 match self.vm.invalidate(cpu, unmapped) {
                     Some(flush) => flush,
                     None => return,

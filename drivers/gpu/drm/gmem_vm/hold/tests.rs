@@ -27,7 +27,7 @@ mod suite {
 
     /// Holds ranges; brings room if there is none.
     fn add(holds: &mut Holds, ranges: &[(u64, u64)]) -> Result<u64> {
-        let mut cpu = KVec::new();
+        let mut cpu = KVVec::new();
         for (start, end) in ranges {
             cpu.push(range(*start, *end)?, GFP_KERNEL)?;
         }
@@ -49,7 +49,7 @@ mod suite {
     #[test]
     fn room_is_brought() -> Result {
         let mut holds = Holds::new();
-        let (mut cpu, mut none) = (Some(KVec::new()), KVec::new());
+        let (mut cpu, mut none) = (Some(KVVec::new()), KVec::new());
         assert_eq!(holds.add(&mut cpu, &mut none), None);
         // It is not lost.
         assert!(cpu.is_some());
@@ -153,7 +153,7 @@ mod suite {
         assert!(holds.find(two).is_none());
         assert!(holds.find(one).is_some() && holds.find(three).is_some());
         // There is room again.
-        let (mut cpu, mut none) = (Some(KVec::new()), KVec::new());
+        let (mut cpu, mut none) = (Some(KVVec::new()), KVec::new());
         assert!(holds
             .add(&mut cpu, &mut none)
             .is_some_and(|number| number > three));

@@ -41,7 +41,7 @@ mod suite {
                 .ranges
                 .set(pages(*va, va + count)?, mirrored(*cpu), |_| ());
             let mut room = KVec::with_capacity(2 * mirrors.views().max(1), GFP_KERNEL)?;
-            assert!(mirrors.add_view(va * PAGE, pages(*cpu, cpu + count)?, &mut room));
+            assert!(mirrors.add_view(va * PAGE, pages(*cpu, cpu + count)?, &mut room)?);
         }
         Ok(mirrors)
     }
@@ -79,6 +79,25 @@ mod suite {
     }
 
     #[test]
+    fn views_do_not_run_out() -> Result {
+        let mut mirrors = Mirrors::<u8>::new();
+        let mut room = KVec::with_capacity(MAX_VIEWS, GFP_KERNEL)?;
+        for i in 0..MAX_VIEWS as u64 {
+            assert!(mirrors.add_view(i * PAGE, pages(1, 2)?, &mut room)?);
+        }
+        // One that is known needs none, one that is not can't be had.
+        assert!(mirrors.add_view(7 * PAGE, pages(1, 3)?, &mut room)?);
+        let more = mirrors.add_view(1 << 40, pages(1, 2)?, &mut room);
+        assert!(more.is_err_and(|e| e == ENOSPC));
+        // It is always worth while to sweep then.
+        assert!(mirrors.views() >= mirrors.sweep_at);
+        mirrors.sweep_views();
+        assert_eq!(mirrors.views(), 0);
+        assert!(mirrors.sweep_at <= MAX_VIEWS);
+        Ok(())
+    }
+
+    #[test]
     fn views_of_one_distance_are_one() -> Result {
         let mut mirrors = book(&[(100, 10, 4), (110, 20, 4), (200, 10, 4)])?;
         assert_eq!(mirrors.views(), 2);
@@ -90,11 +109,11 @@ mod suite {
         assert_eq!(range(2, 20, 24)?, None);
         // One more needs room, one that is there does not.
         let mut none = KVec::new();
-        while mirrors.add_view(PAGE << (20 + mirrors.views()), pages(1, 2)?, &mut none) {}
+        while mirrors.add_view(PAGE << (20 + mirrors.views()), pages(1, 2)?, &mut none)? {}
         let before = mirrors.views();
-        assert!(mirrors.add_view(100 * PAGE, pages(10, 50)?, &mut none));
+        assert!(mirrors.add_view(100 * PAGE, pages(10, 50)?, &mut none)?);
         let mut room = KVec::with_capacity(2 * before, GFP_KERNEL)?;
-        assert!(mirrors.add_view(1 << 40, pages(1, 2)?, &mut room));
+        assert!(mirrors.add_view(1 << 40, pages(1, 2)?, &mut room)?);
         assert_eq!(mirrors.views(), before + 1);
         assert_eq!(
             device_range(&mirrors, 0, pages(0, 100)?),
