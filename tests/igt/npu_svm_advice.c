@@ -247,6 +247,17 @@ static void test_granularity(void)
 	}
 }
 
+/* What is brought in with a page is there, or it is not made. */
+static void test_granularity_made(void)
+{
+	char *p = svm_anon(8 * MIB(2), SVM_SMALL);
+
+	advise(p, 8 * MIB(2), DRM_GMEM_ATTR_GRANULARITY, 24);
+	igt_assert_eq(svm_write(&s, p + 9 * MIB(1), PAGE, 1), 0);
+	igt_assert_eq_u64(svm_present(p, 8 * MIB(2)) + svm_swapped(p, 8 * MIB(2)), 1);
+	svm_free(p, 8 * MIB(2));
+}
+
 /* With the memory go its attributes, if that was advised; else they stay for what comes there. */
 static void test_auto_reset(void)
 {
@@ -443,6 +454,8 @@ int igt_main()
 		{ "read-only", "No writes of the device", test_read_only },
 		{ "exec", "Commands are fetched where it was advised", test_exec },
 		{ "granularity", "How much moves at a time", test_granularity },
+		{ "granularity-made", "Nothing is made that was only brought in besides",
+		  test_granularity_made },
 		{ "auto-reset", "Attributes go with the memory", test_auto_reset },
 		{ "follow", "Attributes grow with the memory", test_follow },
 		{ "others", "All others change nothing of what is read", test_others },

@@ -31,6 +31,7 @@ use crate::{
         Unmapped,
         Watcher, //
     },
+    module_parameters,
     object::ObjectHandle,
     page_table::PageTable,
     range::VaRange,
@@ -83,7 +84,7 @@ impl<D: Driver> Mirroring<D> {
             _ => None,
         };
         Ok(Self {
-            mapper: Mapper::new(parent.as_ref())?,
+            mapper: Mapper::new(parent.as_ref(), module_parameters::unmap.value())?,
             pages,
         })
     }

@@ -166,18 +166,20 @@ impl<D: Driver> Faults<D> {
         self.refused.push((ticket, page), GFP_KERNEL).is_ok()
     }
 
-    /// The next fault of a service; if there is none, the service is over.
-    fn next(&mut self, service: &Service<D>) -> Option<Waiting> {
+    /// The next fault of a service, and whether it need not be served any more; if there is none, the service is
+    /// over.
+    fn next(&mut self, service: &Service<D>) -> Option<(Waiting, bool)> {
         let at = self
             .services
             .iter()
             .position(|(s, _)| core::ptr::eq(&**s, service))?;
-        let queue = &mut self.services[at].1;
-        if queue.is_empty() || self.closed {
-            let _ = self.services.remove(at);
-            return None;
+        match self.services[at].1.remove(0) {
+            Ok(fault) => Some((fault, self.closed)),
+            Err(_) => {
+                let _ = self.services.remove(at);
+                None
+            }
         }
-        queue.remove(0).ok()
     }
 }
 
@@ -203,10 +205,14 @@ impl<D: Driver> WorkItem for Service<D> {
         let mut buffer = Buffer::new();
         loop {
             let next = this.vm.faults.lock().next(&this);
-            let Some(fault) = next else {
+            let Some((fault, is_over)) = next else {
                 return;
             };
-            let verdict = this.vm.serve(&mut buffer, &fault);
+            let verdict = if is_over {
+                Verdict::Fail
+            } else {
+                this.vm.serve(&mut buffer, &fault)
+            };
             D::answer_fault(&this.vm.device, fault.ticket, verdict);
         }
     }
@@ -303,6 +309,7 @@ impl Treatment {
             },
             wanted: block,
             want: Want::Look,
+            makes: true,
             goal: self.goal,
         })
     }
@@ -433,7 +440,7 @@ impl<D: Driver> Vm<D> {
         let page = fault.va & !(unit - 1);
         let end = fault.va.saturating_add(fault.len.clamp(1, MOST));
         let end = end.next_multiple_of(unit).min(found.range.end());
-        let served = self.serve_block(&process, buffer, &found, page, end, fault.access)?;
+        let served = self.serve_block(&process, buffer, &found, page, (page, end), fault.access)?;
         let (mut around, done) = (served.around, served.block);
         if let Some(ahead) = VaRange::from_bounds(done.end(), end) {
             around = around.hull(&ahead);
@@ -446,7 +453,7 @@ impl<D: Driver> Vm<D> {
                 continue;
             }
             check_killed()?;
-            match self.serve_block(&process, buffer, &found, at, end, fault.access) {
+            match self.serve_block(&process, buffer, &found, at, (page, end), fault.access) {
                 Ok(served) => at = served.block.end(),
                 Err(_) => break,
             }
@@ -454,14 +461,15 @@ impl<D: Driver> Vm<D> {
         Ok(())
     }
 
-    /// Brings in the block that has an address, so that the device can access it from there up to `end`.
+    /// Brings in the block that has an address, so that the device can access what of it lies from `page` up to
+    /// `end`.
     fn serve_block(
         &self,
         process: &Process<D>,
         buffer: &mut Buffer,
         found: &Found<Attrs<D>>,
         at: u64,
-        end: u64,
+        (page, end): (u64, u64),
         access: FaultAccess,
     ) -> Result<Served> {
         let advised = self.advised();
@@ -478,8 +486,9 @@ impl<D: Driver> Vm<D> {
         // No more at a time than one page table has.
         let block = self.block(found, at, treatment.shift.min(BLOCK_SHIFT))?;
         let around = self.block(found, at, treatment.shift)?;
-        let wanted = VaRange::from_bounds(at, end).and_then(|wanted| wanted.intersect(&block));
+        let wanted = VaRange::from_bounds(at.max(page), end).and_then(|w| w.intersect(&block));
         let mut order = treatment.order(found, block, advised)?;
+        order.makes = wanted.is_some();
         if let Some(wanted) = wanted {
             order.wanted = wanted;
             order.want = match access {
@@ -492,7 +501,7 @@ impl<D: Driver> Vm<D> {
         let is_bad = result.as_ref().is_err_and(|e| *e == EFAULT || *e == EPERM);
         if is_bad && order.wanted.size() > PAGE_SIZE as u64 {
             // It may be something behind that is bad: that is for another fault to find out.
-            order.wanted = VaRange::new(at, PAGE_SIZE as u64)?;
+            order.wanted = VaRange::new(order.wanted.start(), PAGE_SIZE as u64)?;
             result = self.populate(process, buffer, &order);
         }
         if result.as_ref().is_err_and(|e| *e == EPERM) && !self.tables.lock().mirrors.has(at, false)

@@ -140,4 +140,10 @@ module! {
     authors: ["gmem_vm developers"],
     description: "Address spaces and memory for DRM/accel drivers",
     license: "Dual MIT/GPL",
+    params: {
+        unmap: bool {
+            default: false,
+            description: "Give DMA addresses back page by page, as behind an IOMMU, where there is none (for tests)",
+        },
+    },
 }

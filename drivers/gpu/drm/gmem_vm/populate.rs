@@ -104,6 +104,8 @@ pub(crate) struct Order<A> {
     pub(crate) wanted: VaRange,
     /// What must be possible there.
     pub(crate) want: Want,
+    /// Whether memory that is wanted is made if it was never touched.
+    pub(crate) makes: bool,
     /// Where pages should be.
     pub(crate) goal: Goal,
     /// What the device may do, where the process may.
@@ -163,6 +165,20 @@ struct Piece {
     run: PageRun,
 }
 
+impl Piece {
+    /// The piece in parts of so many bytes, of which its size is a multiple.
+    fn parts(&self, step: u64) -> impl Iterator<Item = Self> + '_ {
+        let offsets = (0..self.range.size()).step_by(step as usize);
+        offsets.filter_map(move |offset| {
+            Some(Self {
+                range: VaRange::new(self.range.start() + offset, step).ok()?,
+                frame: self.frame.advance(offset),
+                run: self.run,
+            })
+        })
+    }
+}
+
 impl<D: Driver> Vm<D> {
     /// Brings a range into the page table.
     ///
@@ -217,7 +233,7 @@ impl<D: Driver> Vm<D> {
     }
 
     /// Whether the process itself may do what is wanted, as far as its memory map says. `EFAULT`, `EPERM`, `ESRCH`.
-    fn check_access(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result {
+    pub(crate) fn check_access(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result {
         if order.want == Want::Look {
             return Ok(());
         }
@@ -272,12 +288,17 @@ impl<D: Driver> Vm<D> {
             let mut runs = 0;
             let is_new = mirrors.frames.first_overlap(&order.block).is_none();
             for piece in pieces(self, &valid, order) {
-                page_table.plan_map(&mut plan, &order.run(&piece), basis);
-                runs += match piece.frame.location {
-                    // Each page has an address of its own then.
-                    Location::Host(_) if by_page => piece.range.size() as usize / PAGE_SIZE,
-                    _ => 1,
+                // Where each page has an address of its own, none is large.
+                let own = by_page && matches!(piece.frame.location, Location::Host(_));
+                let step = if own {
+                    PAGE_SIZE as u64
+                } else {
+                    piece.range.size()
                 };
+                for part in piece.parts(step) {
+                    page_table.plan_map(&mut plan, &order.run(&part), basis);
+                    runs += 1;
+                }
             }
             page_table.plan_stock(&mut plan);
             *planned += 1;
@@ -333,8 +354,9 @@ impl<D: Driver> Vm<D> {
         let mut mapped = 0;
         let Some(valid) = valid.filter(|_| same && current) else {
             drop(bus);
+            mirrors.frames.surplus(2 * KEEP_CUTS, &mut stock);
             drop(tables);
-            drop(prepared);
+            drop((prepared, stock));
             return Err(if same { Miss::Stale } else { Miss::Other });
         };
         for piece in pieces(self, &valid, order) {
@@ -350,12 +372,11 @@ impl<D: Driver> Vm<D> {
             if is_there {
                 continue;
             }
-            if frames.lacks(1) > 0 {
-                // Others have used what was brought along.
-                failed = Some(Miss::Stale);
-                break;
-            }
-            let Location::Host(phys) = piece.frame.location else {
+            let Location::Host(_) = piece.frame.location else {
+                if frames.lacks(1) > 0 {
+                    failed = Some(Miss::Stale);
+                    break;
+                }
                 page_table.map(&mut prepared, &order.run(&piece));
                 mirrors.set_frame(piece.range, piece.frame, is_empty);
                 hull = Some(hull.map_or(piece.range, |hull| hull.hull(&piece.range)));
@@ -370,19 +391,22 @@ impl<D: Driver> Vm<D> {
             } else {
                 piece.range.size()
             };
-            let mut offset = 0;
-            while offset < piece.range.size() && failed.is_none() {
-                let Some(range) = VaRange::new(piece.range.start() + offset, step).ok() else {
+            for mut part in piece.parts(step) {
+                let range = part.range;
+                if mirrors.frames.lacks(1) > 0 {
+                    // Others have used what was brought along.
+                    failed = Some(Miss::Stale);
                     break;
-                };
+                }
                 let known = mirrors
                     .frames
                     .get(range.start())
                     .filter(|_| needs_unmap)
                     .map(|e| e.value.advance(range.start() - e.range.start()).location);
-                let location = match known {
+                let phys = part.frame.location.address();
+                part.frame.location = match known {
                     Some(location) => location,
-                    None => match bus.map(phys + offset, step as usize) {
+                    None => match bus.map(phys, step as usize) {
                         Ok(address) => Location::Host(address),
                         Err(e) => {
                             failed = Some(Miss::Failed(e));
@@ -393,19 +417,12 @@ impl<D: Driver> Vm<D> {
                 if order.goal == Goal::Device && !mirrors.frames.overlaps(range).any(|_| true) {
                     mirrors.counts.stayed += range.size();
                 }
-                let part = Piece {
-                    range,
-                    frame: Frame {
-                        location,
-                        cpu: piece.frame.cpu + offset,
-                        write: piece.frame.write,
-                    },
-                    run: piece.run,
-                };
                 page_table.map(&mut prepared, &order.run(&part));
                 mirrors.set_frame(range, part.frame, is_empty);
                 hull = Some(hull.map_or(range, |hull| hull.hull(&range)));
-                offset += step;
+            }
+            if failed.is_some() {
+                break;
             }
         }
         drop(bus);
@@ -439,7 +456,7 @@ impl<D: Driver> Vm<D> {
         let wanted = order.cpu(&order.wanted);
         let mut done = 0;
         let mut counts = (0, 0);
-        self.each_area(process, cpu, |area, range| {
+        let result = self.each_area(process, cpu, |area, range| {
             // Pages that KSM has merged are in its tree by their number, and mapped by that into other processes, which
             // nobody can do with device memory: `migrate_vma` does not know.
             if area.flags() & flags::READ == 0 || area.flags() & flags::MERGEABLE != 0 {
@@ -451,7 +468,7 @@ impl<D: Driver> Vm<D> {
             };
             let make = |page: usize| {
                 let at = range.start + (page << PAGE_SHIFT);
-                at + PAGE_SIZE > wanted.start && at < wanted.end
+                order.makes && at + PAGE_SIZE > wanted.start && at < wanted.end
             };
             match transfer.to_device(pages, &mut migration, make) {
                 Ok(()) => (),
@@ -463,12 +480,12 @@ impl<D: Driver> Vm<D> {
             counts.1 += bytes(moved.made);
             done += bytes(moved.pages + moved.made);
             Ok(())
-        })?;
+        });
         let mut tables = self.tables.lock();
         let all = &mut tables.mirrors.counts;
         all.to_device += counts.0;
         all.made += counts.1;
-        Ok(done)
+        result.map(|()| done)
     }
 
     /// Moves what is in device memory to the host. Returns how many bytes.

@@ -42,10 +42,12 @@ const DIRECTION: bindings::dma_data_direction = bindings::dma_data_direction::DM
 impl Mapper {
     /// For a device, whose driver has said what addresses it can use (`dma_set_mask()`).
     ///
+    /// With `unmap`, addresses are to be given back even if that does nothing.
+    ///
     /// Process context. `ENOMEM`.
-    pub fn new(dev: &device::Device<Bound>) -> Result<Self> {
+    pub fn new(dev: &device::Device<Bound>, unmap: bool) -> Result<Self> {
         // SAFETY: The device is valid and bound.
-        let needs_unmap = unsafe { bindings::dma_need_unmap(dev.as_raw()) };
+        let needs_unmap = unmap || unsafe { bindings::dma_need_unmap(dev.as_raw()) };
 
         // INVARIANT: `Devres` gives access until the device is unbound.
         let bus = Bus {

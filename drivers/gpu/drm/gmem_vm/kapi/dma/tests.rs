@@ -32,7 +32,7 @@ mod suite {
             bindings::dma_set_mask_and_coherent(dev, u64::MAX)
         })?;
 
-        let mapper = Mapper::new(dev)?;
+        let mapper = Mapper::new(dev, false)?;
         f(&mapper)?;
         Ok(mapper)
     }
