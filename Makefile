@@ -17,10 +17,10 @@ help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@sed -n 's/^#= //p' $(MAKEFILE_LIST)
 
-demo: ## a transformer on the NPU, in a guest (NPU_MEM=64M APERTURE=0 ...)
+demo: ## a transformer on the NPU, in a guest (NPU_MEM=64M, APERTURE=0, NPUS=2, MEMORY=bo)
 	@$(LAB)/demo
 
-test: ## all tests, on the debug kernel (TESTS=pattern for some)
+test: ## all tests, on the debug kernel (TESTS='igt:npu_bind.*' for some)
 	@$(LAB)/test
 
 shell: ## a shell in a guest with an NPU, modules loaded (FLAVOUR=debug ...)
@@ -29,7 +29,7 @@ shell: ## a shell in a guest with an NPU, modules loaded (FLAVOUR=debug ...)
 bench: ## one benchmark: BENCH=bind or svm
 	@$(LAB)/bench
 
-modules: ## the kernel modules, for the lab's kernels or for KDIR=...
+modules: ## the kernel modules, into build/modules-FLAVOUR, or for KDIR=...
 	@$(LAB)/modules $(FLAVOUR)
 
 tools: ## npu-device and npu, into build/bin

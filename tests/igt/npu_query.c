@@ -19,6 +19,8 @@ static void test_device(void)
 	igt_assert_eq_u64(q.va_start % PAGE, 0);
 	igt_assert_eq_u64(q.va_end, 1ull << 48);
 	igt_assert_lt_u64(q.va_start, q.va_end);
+	igt_assert_lt_u64((uintptr_t)&q, q.mirror_end);
+	igt_assert_eq_u64(q.mirror_end % 4096, 0);
 	igt_assert_lt_u64(0, q.mem_total);
 	igt_assert_lte_u64(q.mem_visible, q.mem_total);
 	igt_assert_lte_u64(q.mem_free, q.mem_total);

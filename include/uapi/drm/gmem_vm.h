@@ -23,8 +23,9 @@ extern "C" {
  * - An id or handle that doesn't exist gives -ENOENT.
  * - After the device was removed every call gives -ENODEV.
  * - A call that fails has changed nothing. The exceptions: if the argument itself can be read but
- *   not written (-EFAULT), what the call created is there, and goes with the file; and -EIO and
- *   -EINTR of a bind, see struct drm_gmem_bind.
+ *   not written (-EFAULT), what the call created is there, and goes with the file; -EIO and
+ *   -EINTR of a bind, see struct drm_gmem_bind; a bind of a mirror that fails may have attached the VM to the
+ *   process; and a prefetch that fails may be done in part.
  */
 
 /**
@@ -84,6 +85,8 @@ struct drm_gmem_query_device {
 	__u64 caps;
 /** @DRM_GMEM_CAP_FAULTS: the device serves page faults, jobs may touch what isn't mapped yet. */
 #define DRM_GMEM_CAP_FAULTS		(1ull << 0)
+	/** @mirror_end: end of the calling process's addresses that a mirror can show (exclusive). */
+	__u64 mirror_end;
 };
 
 /**
@@ -194,7 +197,8 @@ struct drm_gmem_bind_op {
  * them, and follow all that the process does with its memory. The first such operation attaches
  * the VM to the process; one from another process gives -EXDEV, from a process that is exiting
  * -ESRCH, on a device that cannot mirror -EOPNOTSUPP, with more than 1024 distances between @va and
- * @bo_offset in the VM -ENOSPC. The range must lie in what the CPU gives to processes (-ERANGE).
+ * @bo_offset in the VM -ENOSPC. The process's range must end at drm_gmem_query_device.mirror_end or
+ * before (-ERANGE).
  * Whoever has the file may then let jobs read and write that process's memory.
  */
 #define DRM_GMEM_BIND_OP_MAP_MIRROR	3
@@ -397,7 +401,7 @@ enum drm_gmem_attr_kind {
 #define DRM_GMEM_LOCATION_DEFAULT	0ull
 /** DRM_GMEM_LOCATION_HOST: host memory, any node. */
 #define DRM_GMEM_LOCATION_HOST		(1ull << 32)
-/** DRM_GMEM_LOCATION_HOST_NODE: host memory of a NUMA node. */
+/** DRM_GMEM_LOCATION_HOST_NODE: host memory of a NUMA node; so far the same as DRM_GMEM_LOCATION_HOST. */
 #define DRM_GMEM_LOCATION_HOST_NODE(n)	((2ull << 32) | (__u32)(n))
 /** DRM_GMEM_LOCATION_DEVICE: memory of this device. */
 #define DRM_GMEM_LOCATION_DEVICE	(3ull << 32)
@@ -406,7 +410,7 @@ enum drm_gmem_attr_kind {
 #define DRM_GMEM_ACCESS_DEFAULT		0
 /** DRM_GMEM_ACCESS_NONE: not at all, an access is an error. */
 #define DRM_GMEM_ACCESS_NONE		1
-/** DRM_GMEM_ACCESS_MIGRATE: pages come to the device. */
+/** DRM_GMEM_ACCESS_MIGRATE: pages come to the device; so far the same as DRM_GMEM_ACCESS_DEFAULT. */
 #define DRM_GMEM_ACCESS_MIGRATE		2
 /** DRM_GMEM_ACCESS_IN_PLACE: pages stay where they are. */
 #define DRM_GMEM_ACCESS_IN_PLACE	3
@@ -445,7 +449,8 @@ struct drm_gmem_attr {
  *
  * Errors: -EINVAL (@va or @size not a multiple of the smallest page size; @size zero; @num_attrs above
  * 64; @num_attrs zero without RESET), -ERANGE (outside the device's address space), -ENOENT (VM),
- * -EFAULT, -ENOMEM.
+ * -EIO (the VM is unusable), -EFAULT, -ENOMEM (also as what follows a growing area could not be noted:
+ * then the attributes are set).
  */
 struct drm_gmem_advise {
 	/** @vm_id: the VM. */
@@ -553,9 +558,9 @@ struct drm_gmem_query_range {
  * fence may stand.
  *
  * Errors: -EINVAL (@va or @size not a multiple of the smallest page size; @size zero; @location),
- * -ERANGE (outside the device's address space), -ENOENT (VM), -ENOMEM, -EINTR (the calling process is being
- * killed: done in part), -EIO or -ENODEV (the device failed or went away), -ESRCH (the process whose memory it is has
- * ended).
+ * -ERANGE (outside the device's address space), -ENOENT (VM), -ENOMEM, -ENOSPC (device memory for page
+ * tables), -EINTR (the calling process is being killed), -EIO or -ENODEV (the device failed or went away),
+ * -ESRCH (the process whose memory it is has ended). Whichever it is, it may be done in part.
  */
 struct drm_gmem_prefetch {
 	/** @vm_id: the VM. */

@@ -82,7 +82,7 @@ struct drm_npu_range {
  * syncobj), -EFAULT, -ENOMEM, -EBUSY (1024 jobs of this queue have not ended), -EIO (the VM is
  * unusable after a failed bind). For @ranges also -EINVAL (@num_ranges above 1024; not multiples of the smallest
  * page size; a size of zero), -ERANGE (outside the address space), and on a device that cannot fault -EFAULT (no memory
- * that the job may use), -ESRCH (the process whose memory it is has ended), -ENOSPC (device memory for page
+ * that the job may use), -E2BIG (mirrored in more than 4096 pieces), -ESRCH (the process whose memory it is has ended), -ENOSPC (device memory for page
  * tables), -EBUSY (the memory changes all the time), -EINTR (a signal, while 16 jobs of the VM hold
  * memory and one of them must end first; or the calling process is being killed).
  */
@@ -106,7 +106,7 @@ struct drm_npu_submit {
 	/**
 	 * @ranges: user pointer to an array of struct drm_npu_range, 0 if @num_ranges is 0: mirrored memory
 	 * that the job touches, commands included. A device that cannot fault needs it: the memory is
-	 * mapped before the job starts, and stays until it has ended. Others take it as a hint.
+	 * mapped before the job starts, and stays until it has ended. Others check it, and ignore it so far.
 	 */
 	__u64 ranges;
 };

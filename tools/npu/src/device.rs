@@ -159,6 +159,7 @@ impl Inner {
             mem_visible: raw.mem_visible,
             mem_free: raw.mem_free,
             faults: raw.caps & uapi::CAP_FAULTS != 0,
+            mirror_end: raw.mirror_end,
         })
     }
 }
@@ -214,6 +215,8 @@ pub struct DeviceInfo {
     /// Does the device serve page faults? Without, a job that touches mirrored memory must
     /// [name it](crate::Submission::touches).
     pub faults: bool,
+    /// End of this process's addresses that a mirror can show.
+    pub mirror_end: u64,
 }
 
 /// The device's version, clock and counters, as `struct drm_npu_query` describes them.

@@ -8,7 +8,6 @@ use rustix::io::Errno;
 
 use crate::advice::Location;
 use crate::bind::MapOptions;
-use crate::buffer::page_size;
 use crate::error::{Error, Operation, Result};
 use crate::vm::Vm;
 use crate::{sys, uapi};
@@ -103,14 +102,9 @@ impl Vm {
     /// ```
     pub fn mirror_process(&self, options: MapOptions) -> Result<Range<u64>> {
         let info = self.device().info()?;
-        let mut ends = ends(info.va_end, page_size());
-        loop {
-            let range = info.va_start..ends.next().expect("the last one returned");
-            match self.map_mirror(range.clone(), range.start, options) {
-                Err(error) if error.errno() == Some(Errno::RANGE) && ends.len() > 0 => {}
-                result => return result.map(|()| range),
-            }
-        }
+        let range = info.va_start..info.va_end.min(info.mirror_end);
+        self.map_mirror(range.clone(), range.start, options)?;
+        Ok(range)
     }
 
     /// Brings mirrored memory of a range of device addresses, in whole pages, to where it should be
@@ -122,7 +116,7 @@ impl Vm {
     ///
     /// Errors: [`INVAL`](Errno::INVAL) (misaligned or empty range, [`Location::HostNode`]),
     /// [`RANGE`](Errno::RANGE) (outside the address space), [`NOMEM`](Errno::NOMEM),
-    /// [`SRCH`](Errno::SRCH) (the process has ended), [`IO`](Errno::IO) or
+    /// [`NOSPC`](Errno::NOSPC) (device memory for page tables), [`SRCH`](Errno::SRCH) (the process has ended), [`IO`](Errno::IO) or
     /// [`NODEV`](Errno::NODEV) (the device failed or went away). After a signal it goes on, and
     /// tells of what it did from then on.
     pub fn prefetch(&self, range: Range<u64>, location: Location) -> Result<Prefetched> {
@@ -166,32 +160,5 @@ impl Vm {
             extents: raw.extents,
             bytes: raw.bytes,
         })
-    }
-}
-
-/// Where a process's addresses may end, the furthest first, none of them beyond `most`. It depends
-/// on the CPU and is a power of two, at times less the last page; the kernel refuses what lies
-/// beyond.
-fn ends(most: u64, page: u64) -> std::vec::IntoIter<u64> {
-    let sizes = (38..=57).rev().map(|bits| 1u64 << bits);
-    let mut ends: Vec<u64> = sizes
-        .flat_map(|size| [size.min(most), (size - page).min(most)])
-        .collect();
-    ends.dedup();
-    ends.into_iter()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_are_tried_from_the_furthest() {
-        let all: Vec<u64> = ends(1 << 48, 0x1000).collect();
-        let first = [1 << 48, (1 << 48) - 0x1000, 1 << 47, (1 << 47) - 0x1000];
-        assert_eq!(all[..4], first);
-        assert!(all.windows(2).all(|pair| pair[0] > pair[1]));
-        // A device that sees less than any process has.
-        assert_eq!(ends(1 << 32, 0x1000).collect::<Vec<u64>>(), [1 << 32]);
     }
 }

@@ -95,6 +95,7 @@ structures! {
         mem_visible: u64,
         mem_free: u64,
         caps: u64,
+        mirror_end: u64,
     }
 
     /// `struct drm_gmem_vm_create`.

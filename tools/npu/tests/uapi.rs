@@ -66,7 +66,8 @@ fn facts() -> Facts {
             handles, points, count_handles, flags
         }
         "drm_gmem_query_device" = QueryDevice {
-            flags, pad, page_sizes, va_start, va_end, mem_total, mem_visible, mem_free, caps
+            flags, pad, page_sizes, va_start, va_end, mem_total, mem_visible, mem_free, caps,
+            mirror_end
         }
         "drm_gmem_vm_create" = VmCreate { flags, vm_id }
         "drm_gmem_vm_destroy" = VmDestroy { vm_id, pad }

@@ -144,7 +144,7 @@ pub struct CopyOp {
 ///     type Hardware = Hardware;
 ///     type Client = Client;
 ///     type PageTable = page_table::PageTable;
-///     const CAPS: Caps = Caps { page_sizes: PAGE_SIZES, va_start: 4096, va_end: 1 << 48, faults: Faults::Fatal };
+///     const CAPS: Caps = Caps { page_sizes: PAGE_SIZES, va_start: 4096, va_end: 1 << 48, faults: Faults::Replayable };
 ///     // ...
 /// }
 /// ```

@@ -6,7 +6,7 @@
 //!
 //! ```ignore
 //! gmem_vm::declare_ioctls! {
-//!     (uapi::DRM_NPU_VM_CREATE, IOWR, gmem_vm::uapi::VmCreate, gmem_vm::ioctl::vm_create),
+//!     (uapi::VM_CREATE, IOWR, gmem_vm::uapi::VmCreate, gmem_vm::ioctl::vm_create),
 //!     // ...
 //! }
 //! ```
@@ -27,7 +27,10 @@ use crate::{
         MapAttrs, //
     },
     file::File,
-    kapi::user,
+    kapi::{
+        area::task_size,
+        user, //
+    },
     mapping::{
         Backing,
         Mapping, //
@@ -111,6 +114,7 @@ pub fn query_device<D: Driver>(
         } else {
             0
         },
+        mirror_end: kernel::current!().mm().map_or(0, |mm| task_size(mm)) as u64,
     };
     Ok(0)
 }
@@ -293,8 +297,8 @@ where
     if mapped.map(|op| u128::from(op.size)).sum::<u128>() > MAX_BIND_SIZE {
         return Err(EINVAL);
     }
-    vm.attach(device, &ops)?;
     let syncs = Syncs::read(file, args.syncs, args.num_syncs)?;
+    vm.attach(device, &ops)?;
     if args.flags & uapi::BIND_ASYNC != 0 {
         vm.bind(&queue, ops, syncs)?;
     } else {

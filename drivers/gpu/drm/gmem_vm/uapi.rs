@@ -21,6 +21,7 @@ pub struct QueryDevice {
     pub mem_visible: u64,
     pub mem_free: u64,
     pub caps: u64,
+    pub mirror_end: u64,
 }
 
 /// `DRM_GMEM_CAP_FAULTS`

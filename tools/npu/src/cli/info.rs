@@ -184,6 +184,7 @@ mod tests {
             mem_visible: 0,
             mem_free: 255 << 20,
             faults: false,
+            mirror_end: (1 << 47) - 4096,
         };
         let counters = Counters {
             version: 0x0001_0002,
