@@ -296,6 +296,18 @@ impl PageTable {
         }
     }
 
+    /// The level-1 table that covers an address, if it is there.
+    fn directory(&self, va: u64) -> Option<&Table> {
+        let mut table = &self.root;
+        for level in (2..=ROOT_LEVEL).rev() {
+            match &table.slots[index(va, level)] {
+                Slot::Table(child) => table = child,
+                _ => return None,
+            }
+        }
+        Some(table)
+    }
+
     /// Takes note of all tables that a 4 KiB leaf at an address (`small` false: a 2 MiB leaf) lacks.
     fn note(&self, plan: &mut Plan, va: u64, small: bool, basis: Basis) {
         // Only level-0 tables can vanish before the commit.
@@ -614,6 +626,38 @@ impl gmem_vm::PageTable for PageTable {
 
     fn stock(&mut self, prepared: &mut Prepared) {
         self.stock.refill(&mut prepared.stock);
+    }
+
+    fn take_accessed(&mut self, prepared: &mut Prepared, range: VaRange) -> bool {
+        let npu = self.device.hardware();
+        let hw = npu.hw();
+        let mut accessed = false;
+        for block in parts(range, HUGE) {
+            let Some(directory) = self.directory(block.start()) else {
+                continue;
+            };
+            let (table, first, last) = match &directory.slots[index(block.start(), 1)] {
+                Slot::Empty => continue,
+                Slot::Leaf(_) => {
+                    let entry = index(block.start(), 1);
+                    (directory, entry, entry)
+                }
+                Slot::Table(table) => {
+                    let last = index(block.end() - 1, 0);
+                    (&**table, index(block.start(), 0), last)
+                }
+            };
+            for entry in first..=last {
+                let pte = table.read(hw, entry);
+                if pte.is_accessed() {
+                    accessed = true;
+                    // What the device sets meanwhile is lost; of that nobody uses more than this bit.
+                    table.write(hw, entry, pte.without_accessed());
+                }
+            }
+        }
+        prepared.stale |= accessed;
+        accessed
     }
 
     fn permits(&self, va: u64, access: FaultAccess) -> bool {

@@ -32,6 +32,7 @@ const HOST: u64 = bit_u64(4);
 const CONT: u64 = bit_u64(5);
 const SPARSE: u64 = bit_u64(59);
 const CACHE_SHIFT: u32 = 6;
+const ACCESSED: u64 = bit_u64(8);
 const COMPRESSION_SHIFT: u32 = 60;
 const ADDRESS: u64 = genmask_u64(12..=51);
 
@@ -106,6 +107,16 @@ impl Pte {
 
     pub(crate) const fn is_cont(self) -> bool {
         self.is_valid() && self.0 & CONT != 0
+    }
+
+    /// Whether the device has cached the translation since that was last cleared.
+    pub(crate) const fn is_accessed(self) -> bool {
+        self.is_valid() && self.0 & ACCESSED != 0
+    }
+
+    /// As if the device had not cached it.
+    pub(crate) const fn without_accessed(self) -> Self {
+        Self(self.0 & !ACCESSED)
     }
 
     /// Whether a leaf allows an access; an invalid one allows none.

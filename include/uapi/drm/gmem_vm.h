@@ -385,7 +385,7 @@ enum drm_gmem_attr_kind {
 	DRM_GMEM_ATTR_MIGRATION_POLICY = 8,
 	/** @DRM_GMEM_ATTR_PINNED: 1: once in device memory, pages stay there. (later) */
 	DRM_GMEM_ATTR_PINNED = 9,
-	/** @DRM_GMEM_ATTR_EVICTION_PRIORITY: 0 normal, 1 evict first, 2 evict last. (later) */
+	/** @DRM_GMEM_ATTR_EVICTION_PRIORITY: 0 normal, 1 evict first, 2 evict last. (mirror) */
 	DRM_GMEM_ATTR_EVICTION_PRIORITY = 10,
 	/** @DRM_GMEM_ATTR_AUTO_RESET: 1: when the process unmaps memory, its attributes are reset. (mirror) */
 	DRM_GMEM_ATTR_AUTO_RESET = 11,

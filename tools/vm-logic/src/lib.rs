@@ -14,6 +14,7 @@ pub mod prelude;
 #[path = "../../../drivers/gpu/drm/gmem_vm/attrs.rs"]
 #[rustfmt::skip] // the kernel formats its own
 pub mod attrs;
+pub mod evict;
 #[path = "../../../drivers/gpu/drm/gmem_vm/mapping.rs"]
 #[rustfmt::skip] // the kernel formats its own
 pub mod mapping;

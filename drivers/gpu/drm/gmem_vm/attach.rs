@@ -296,6 +296,10 @@ impl<D: Driver> Vm<D> {
         let Attachment::Process(subscription) = was else {
             return;
         };
+        if let Some(pages) = self.device.process_pages() {
+            let history = pages.owner().state().evictor.forget(self.number());
+            drop(history);
+        }
         let mapper = self.device.mapper();
         let mut prepared = <D::PageTable as PageTable>::Prepared::default();
         let mut hull = None;

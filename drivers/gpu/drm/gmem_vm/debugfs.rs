@@ -9,6 +9,8 @@
 //! | `objects` | each buffer object of each VM, once for each mapping's run of it |
 //! | `attrs` | each range of each VM that has attributes other than their defaults |
 //! | `page_tables` | each VM: its tables, as the driver counts them |
+//! | `memory` | each chunk of device memory that processes have, and before that what the evictor has done |
+//! | `evict_policy` | the policy that decides what is evicted; write another's name to it ([`crate::evict::policy`]) |
 //!
 //! Numbers of VMs are only for telling them apart here. Reading takes the list of VMs, then the lock
 //! of each VM in turn.
@@ -23,6 +25,7 @@ use crate::{
         Driver,
         MapAttrs, //
     },
+    evict::policy::PolicyKind,
     object::ObjectHandle,
     page_table::PageTable,
     range::VaRange,
@@ -34,7 +37,8 @@ use kernel::{
     drm,
     fmt,
     prelude::*,
-    str::CString, //
+    str::CString,
+    uaccess::UserSliceReader, //
 };
 
 /// The directory of a device, as long as this lives.
@@ -51,6 +55,13 @@ impl<D: Driver> Directory<D> {
             dir.read_callback_file(c"objects", device, &show_objects::<D>);
             dir.read_callback_file(c"attrs", device, &show_attrs::<D>);
             dir.read_callback_file(c"page_tables", device, &show_page_tables::<D>);
+            dir.read_callback_file(c"memory", device, &show_memory::<D>);
+            dir.read_write_callback_file(
+                c"evict_policy",
+                device,
+                &show_policy::<D>,
+                &set_policy::<D>,
+            );
         });
         Ok(Self(KBox::pin_init(scope, GFP_KERNEL)?))
     }
@@ -166,6 +177,60 @@ fn show_attrs<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Re
         }
         Ok(())
     })
+}
+
+fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    let Some(pages) = device.process_pages() else {
+        return Ok(());
+    };
+    let pool = pages.owner();
+    let state = pool.state();
+    let (counts, clock) = (state.evictor.counts, state.evictor.clock);
+    writeln!(
+        f,
+        "blocks={} evictions={} failed={} bytes={} refaults={} spared={} history={}",
+        clock.now,
+        counts.evictions,
+        counts.failed,
+        counts.bytes,
+        counts.refaults,
+        counts.spared,
+        state.evictor.bytes(),
+    )?;
+    writeln!(f, "chunk pages taken filled needed interval priority")?;
+    for (i, chunk) in state.chunks.iter().enumerate() {
+        let Some(chunk) = chunk else {
+            continue;
+        };
+        let facts = &chunk.facts;
+        writeln!(
+            f,
+            "{} {} {} {} {} {} {:?}",
+            i,
+            pool.used_of(i),
+            facts.taken,
+            facts.filled,
+            facts.needed,
+            facts.interval,
+            facts.priority
+        )?;
+    }
+    Ok(())
+}
+
+fn show_policy<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    writeln!(f, "{}", device.evict_policy().name())
+}
+
+/// `EINVAL` if there is none of that name.
+fn set_policy<D: Driver>(device: &DeviceRef<D>, reader: &mut UserSliceReader) -> Result {
+    let mut name = [0u8; 16];
+    let len = reader.len().min(name.len());
+    reader.read_slice(&mut name[..len])?;
+    let name = core::str::from_utf8(&name[..len]).map_err(|_| EINVAL)?;
+    let kind = PolicyKind::of_name(name.trim()).ok_or(EINVAL)?;
+    device.set_evict_policy(kind);
+    Ok(())
 }
 
 fn show_page_tables<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {

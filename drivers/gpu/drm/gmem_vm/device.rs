@@ -11,6 +11,7 @@ use crate::{
         CopyOp,
         Driver, //
     },
+    evict::policy::PolicyKind,
     kapi::{
         aperture::Aperture,
         lock::new_mutex,
@@ -24,6 +25,10 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex,
         SetOnce, //
@@ -69,6 +74,8 @@ pub struct Device<D: Driver> {
     /// Held while that is set; true once none may be.
     #[pin]
     pub(crate) mirroring_closed: Mutex<bool>,
+    /// Number of the policy by which memory is evicted.
+    evict_policy: Atomic<usize>,
 }
 
 impl<D: Driver> Device<D> {
@@ -90,6 +97,7 @@ impl<D: Driver> Device<D> {
             vms <- new_mutex!(KVec::new(), "gmem_vm::Device::vms"),
             mirroring: SetOnce::new(),
             mirroring_closed <- new_mutex!(false, "gmem_vm::Device::mirroring"),
+            evict_policy: Atomic::new(0),
         })
     }
 
@@ -127,6 +135,19 @@ impl<D: Driver> Device<D> {
 
     pub(crate) fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// The policy by which memory is evicted.
+    pub fn evict_policy(&self) -> PolicyKind {
+        let number = self.evict_policy.load(Relaxed);
+        let found = PolicyKind::ALL.get(number);
+        found.map_or(PolicyKind::default(), |(kind, _)| *kind)
+    }
+
+    /// Evicts by another policy from now on.
+    pub fn set_evict_policy(&self, kind: PolicyKind) {
+        let found = PolicyKind::ALL.iter().position(|(known, _)| *known == kind);
+        self.evict_policy.store(found.unwrap_or(0), Relaxed);
     }
 
     /// The driver's own state.

@@ -5,7 +5,10 @@
 //! Takes chunks from the device's [`Memory`](crate::memory::Memory), which buffer objects take from
 //! too, and gives their pages to processes ([`kapi::device_private`](crate::kapi::device_private)) by
 //! one or as a huge folio. A chunk whose pages are all free goes back. As long as a chunk is out, there is a
-//! reference to the device: its memory has what processes need.
+//! reference to the device: its memory has what processes need. What makes room where there is none is
+//! [`crate::evict`].
+//!
+//! A chunk is a 32nd of the memory, but no more than a huge folio has and no less than 64 KiB.
 //!
 //! Locks: `state`, a mutex, then the memory lock. Pages are freed in any context, without a lock; giving
 //! chunks back is the work of the system's workqueue, since it may drop the last reference to the device.
@@ -13,6 +16,15 @@
 use crate::{
     device::DeviceRef,
     driver::Driver,
+    evict::{
+        history::Need,
+        policy::{
+            Clock,
+            Facts,
+            Priority, //
+        },
+        Evictor, //
+    },
     kapi::{
         device_private::{
             Claim,
@@ -34,13 +46,20 @@ use crate::{
         }, //
     },
     memory::MemoryBlock,
-    transfer::Transfer, //
+    range::VaRange,
+    transfer::{
+        bytes,
+        Transfer, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
     drm,
     impl_has_work,
-    page::PAGE_SIZE,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::{
         atomic::{
@@ -61,8 +80,14 @@ use kernel::{
     }, //
 };
 
-/// Pages of a chunk: those of a huge folio.
-const CHUNK: usize = 1 << HUGE_ORDER;
+/// Most pages of a chunk: those of a huge folio.
+const HUGE: usize = 1 << HUGE_ORDER;
+/// Fewest pages of a chunk.
+const LEAST: usize = 16;
+/// Chunks that there should be.
+const CHUNKS: usize = 32;
+/// Blocks that are remembered of those that have memory in one chunk.
+pub(crate) const HOMES: usize = 4;
 /// How often a device that is there is asked to copy back what it has, 10 ms apart, before that counts as lost.
 const LOST_TRIES: usize = 500;
 /// What the CPU touches comes back in blocks of so many bytes, aligned, if it is small pages.
@@ -71,9 +96,61 @@ const AROUND: usize = 64 << 10;
 /// Device memory for pages of processes.
 pub type Pages<D> = DevicePages<Pool<D>>;
 
-struct State<D: Driver> {
+/// A block of a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Home {
+    /// By which the VM is known: its address.
+    pub(crate) vm: usize,
+    /// The device addresses.
+    pub(crate) block: VaRange,
+}
+
+/// A chunk that is ours.
+pub(crate) struct Chunk {
+    /// Keeps the memory.
+    _block: MemoryBlock,
+    pub(crate) facts: Facts,
+    /// Blocks that have memory in it, the last ones.
+    pub(crate) homes: [Option<Home>; HOMES],
+    /// Someone is about to evict it.
+    pub(crate) leaving: bool,
+    /// Who has tried last, by number.
+    pub(crate) tried: u64,
+    /// What is accessed now is not what it was filled for.
+    pub(crate) ready: bool,
+}
+
+impl Chunk {
+    /// Takes note that memory of a block comes into it.
+    fn fill(&mut self, home: Home, need: Need, priority: Priority, clock: &Clock) {
+        let is_first = self.facts.filled == 0;
+        let facts = &mut self.facts;
+        (facts.filled, facts.needed) = (clock.now, clock.now);
+        facts.interval = need.interval;
+        self.ready = false;
+        facts.priority = if is_first {
+            priority
+        } else {
+            facts.priority.max(priority)
+        };
+        if !self.homes.contains(&Some(home)) {
+            self.homes.rotate_right(1);
+            self.homes[0] = Some(home);
+        }
+    }
+}
+
+/// Brings memory of a block to the device: who claims pages for it.
+pub(crate) struct Visit {
+    pub(crate) home: Home,
+    pub(crate) priority: Priority,
+    /// Since the first claim.
+    pub(crate) need: Option<Need>,
+}
+
+pub(crate) struct State<D: Driver> {
     /// For each place of a chunk, that chunk, if it is ours.
-    blocks: KVVec<Option<MemoryBlock>>,
+    pub(crate) chunks: KVVec<Option<Chunk>>,
     /// How many are.
     held: usize,
     /// The chunk that small pages came from last.
@@ -81,7 +158,9 @@ struct State<D: Driver> {
     /// While there is a chunk.
     device: Option<DeviceRef<D>>,
     /// The driver is being unbound: no more are taken.
-    closed: bool,
+    pub(crate) closed: bool,
+    /// What the evictor knows.
+    pub(crate) evictor: Evictor,
 }
 
 /// The chunks.
@@ -89,6 +168,8 @@ struct State<D: Driver> {
 struct Chunks<D: Driver> {
     #[pin]
     state: Mutex<State<D>>,
+    /// Pages of a chunk, a power of two.
+    size: usize,
     /// Pages of each chunk that are not free.
     used: KVVec<Atomic<usize>>,
     #[pin]
@@ -102,23 +183,35 @@ impl_has_work! {
 /// What the pages of a device belong to.
 pub struct Pool<D: Driver>(Arc<Chunks<D>>);
 
-fn pages_of(chunk: usize) -> Range<usize> {
-    chunk * CHUNK..(chunk + 1) * CHUNK
-}
-
 impl<D: Driver> Chunks<D> {
+    fn pages_of(&self, chunk: usize) -> Range<usize> {
+        chunk * self.size..(chunk + 1) * self.size
+    }
+
     fn used(&self, chunk: usize) -> usize {
         self.used
             .get(chunk)
-            .map_or(CHUNK, |used| used.load(Relaxed))
+            .map_or(self.size, |used| used.load(Relaxed))
     }
 
     /// Takes a chunk from the device's memory.
     fn grow(&self, state: &mut State<D>, device: &drm::Device<D>) -> Option<usize> {
-        let block = device.memory()?.alloc_chunk(HUGE_SIZE as u64).ok()?;
+        let block = device.memory()?.alloc_chunk(bytes(self.size)).ok()?;
         let (local, _) = block.runs().next()?;
-        let chunk = local as usize / HUGE_SIZE;
-        *state.blocks.get_mut(chunk)? = Some(block);
+        let chunk = (local >> PAGE_SHIFT) as usize / self.size;
+        let taken = state.evictor.clock.now;
+        *state.chunks.get_mut(chunk)? = Some(Chunk {
+            _block: block,
+            facts: Facts {
+                taken,
+                needed: taken,
+                ..Facts::default()
+            },
+            homes: [None; HOMES],
+            leaving: false,
+            tried: 0,
+            ready: false,
+        });
         state.held += 1;
         state.device.get_or_insert_with(|| device.into());
         Some(chunk)
@@ -126,18 +219,21 @@ impl<D: Driver> Chunks<D> {
 
     /// A chunk that is ours and fulfils a condition.
     fn find(&self, state: &State<D>, fits: impl Fn(usize) -> bool) -> Option<usize> {
-        let of = |chunk: &usize| state.blocks[*chunk].is_some() && fits(self.used(*chunk));
+        let of = |chunk: &usize| {
+            let ours = state.chunks[*chunk].as_ref();
+            ours.is_some_and(|c| !c.leaving) && fits(self.used(*chunk))
+        };
         Some(state.recent)
-            .filter(|recent| *recent < state.blocks.len())
+            .filter(|recent| *recent < state.chunks.len())
             .filter(of)
-            .or_else(|| (0..state.blocks.len()).find(of))
+            .or_else(|| (0..state.chunks.len()).find(of))
     }
 
     /// Gives a chunk back, if it is ours and all of its pages are free.
     fn drop_chunk(&self, chunk: usize) -> bool {
         let mut state = self.state.lock();
-        let gone = match state.blocks.get_mut(chunk) {
-            Some(block) if self.used(chunk) == 0 => block.take(),
+        let gone = match state.chunks.get_mut(chunk) {
+            Some(ours) if self.used(chunk) == 0 => ours.take(),
             _ => None,
         };
         state.held -= usize::from(gone.is_some());
@@ -150,9 +246,9 @@ impl<D: Driver> Chunks<D> {
     fn shrink(&self) {
         let mut state = self.state.lock();
         let state_ref = &mut *state;
-        for (chunk, block) in state_ref.blocks.iter_mut().enumerate() {
-            if block.is_some() && self.used(chunk) == 0 {
-                *block = None;
+        for (chunk, ours) in state_ref.chunks.iter_mut().enumerate() {
+            if ours.is_some() && self.used(chunk) == 0 {
+                *ours = None;
                 state_ref.held -= 1;
             }
         }
@@ -165,6 +261,17 @@ impl<D: Driver> Chunks<D> {
     }
 }
 
+impl<D: Driver> State<D> {
+    /// Takes note that a chunk gets memory of a block.
+    fn fill(&mut self, chunk: usize, visit: &mut Visit) {
+        let evictor = &mut self.evictor;
+        let need = *visit.need.get_or_insert_with(|| evictor.need(&visit.home));
+        if let Some(chunk) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.as_mut()) {
+            chunk.fill(visit.home, need, visit.priority, &evictor.clock);
+        }
+    }
+}
+
 impl<D: Driver> WorkItem for Chunks<D> {
     type Pointer = Arc<Self>;
 
@@ -174,28 +281,39 @@ impl<D: Driver> WorkItem for Chunks<D> {
 }
 
 impl<D: Driver> Pool<D> {
-    /// Whether so much memory has a chunk.
+    /// Whether so many bytes of memory have a chunk.
     pub(crate) fn fits(size: u64) -> bool {
-        size >= HUGE_SIZE as u64
+        size >= bytes(LEAST)
+    }
+
+    /// Pages of a chunk where there are so many.
+    fn chunk_size(pages: usize) -> usize {
+        match (pages / CHUNKS).checked_ilog2() {
+            Some(order) => (1 << order).clamp(LEAST, HUGE),
+            None => LEAST,
+        }
     }
 
     /// For a device with so many bytes of memory. `ENOMEM`.
     pub(crate) fn new(size: u64) -> Result<Self> {
-        let chunks = usize::try_from(size)? / HUGE_SIZE;
-        let (mut blocks, mut used) = (KVVec::new(), KVVec::new());
-        for _ in 0..chunks {
-            blocks.push(None, GFP_KERNEL)?;
+        let pages = usize::try_from(size)? >> PAGE_SHIFT;
+        let size = Self::chunk_size(pages);
+        let (mut chunks, mut used) = (KVVec::new(), KVVec::new());
+        for _ in 0..pages / size {
+            chunks.push(None, GFP_KERNEL)?;
             used.push(Atomic::new(0), GFP_KERNEL)?;
         }
         let chunks = Arc::pin_init(
             try_pin_init!(Chunks {
                 state <- new_mutex!(State {
-                    blocks,
+                    chunks,
                     held: 0,
                     recent: 0,
                     device: None,
                     closed: false,
+                    evictor: Evictor::new(),
                 }, "gmem_vm::Pool::state"),
+                size,
                 used,
                 give_back <- new_work!("gmem_vm::Pool::give_back"),
             }),
@@ -219,8 +337,12 @@ impl<D: Driver> Pool<D> {
     pub(crate) fn claim_huge(
         pages: &Arc<Pages<D>>,
         device: &drm::Device<D>,
+        visit: &mut Visit,
     ) -> Option<Claim<Self>> {
         let chunks = &pages.owner().0;
+        if chunks.size < HUGE {
+            return None;
+        }
         let mut state = chunks.state.lock();
         if state.closed {
             return None;
@@ -228,8 +350,9 @@ impl<D: Driver> Pool<D> {
         let chunk = chunks
             .find(&state, |used| used == 0)
             .or_else(|| chunks.grow(&mut state, device))?;
-        let claim = pages.claim(pages_of(chunk))?;
-        chunks.used.get(chunk)?.fetch_add(CHUNK, Full);
+        let claim = pages.claim(chunks.pages_of(chunk))?;
+        chunks.used.get(chunk)?.fetch_add(HUGE, Full);
+        state.fill(chunk, visit);
         Some(claim)
     }
 
@@ -238,62 +361,80 @@ impl<D: Driver> Pool<D> {
         pages: &Arc<Pages<D>>,
         device: &drm::Device<D>,
         most: usize,
+        visit: &mut Visit,
     ) -> Option<Claim<Self>> {
-        // So that the device can map them as one.
-        if most >= CHUNK {
-            if let Some(claim) = Self::claim_huge(pages, device) {
-                return Some(claim);
-            }
-        }
         let chunks = &pages.owner().0;
         let mut state = chunks.state.lock();
         if state.closed {
             return None;
         }
-        let chunk = chunks
-            .find(&state, |used| used > 0 && used < CHUNK)
+        // So that the device can map them as one.
+        let whole = (most >= chunks.size)
+            .then(|| {
+                chunks
+                    .find(&state, |used| used == 0)
+                    .or_else(|| chunks.grow(&mut state, device))
+            })
+            .flatten();
+        let chunk = whole
+            .or_else(|| chunks.find(&state, |used| used > 0 && used < chunks.size))
             .or_else(|| chunks.find(&state, |used| used == 0))
             .or_else(|| chunks.grow(&mut state, device))?;
         state.recent = chunk;
-        let found = pages.find_free(pages_of(chunk), most)?;
+        let found = pages.find_free(chunks.pages_of(chunk), most)?;
         let count = found.len();
         let claim = pages.claim(found)?;
         chunks.used.get(chunk)?.fetch_add(count, Full);
+        state.fill(chunk, visit);
         Some(claim)
     }
 
-    /// Brings a chunk of what processes have in device memory back to the host, so that its memory can be had for
-    /// something else. `false` if there is none that could be.
-    ///
-    /// Process context, sleeps; none of a VM's table locks may be held.
-    pub(crate) fn give_up_chunk(pages: &Arc<Pages<D>>, device: &drm::Device<D>) -> bool {
-        let chunks = &pages.owner().0;
-        for chunk in 0..chunks.used.len() {
-            let was_used = chunks.used(chunk) > 0;
-            if was_used && Self::bring_chunk_back(pages, device, chunk, false).is_err() {
-                continue;
-            }
-            // If it isn't ours to give back any more, the work that frees start has done so.
-            if chunks.used(chunk) == 0 && (chunks.drop_chunk(chunk) || was_used) {
-                return true;
-            }
-        }
-        false
+    /// Bytes that can be had without evicting anything.
+    pub(crate) fn available(&self, device: &drm::Device<D>) -> u64 {
+        let state = self.0.state.lock();
+        let ours = state.chunks.iter().enumerate();
+        let free = ours
+            .filter(|(_, chunk)| chunk.as_ref().is_some_and(|chunk| !chunk.leaving))
+            .map(|(i, _)| bytes(self.0.size - self.0.used(i).min(self.0.size)));
+        let whole = device.memory().map_or(0, |memory| memory.free());
+        free.sum::<u64>() + whole / bytes(self.0.size) * bytes(self.0.size)
     }
 
-    fn bring_chunk_back(
+    /// Bytes of a chunk.
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        bytes(self.0.size)
+    }
+
+    /// What the lock protects.
+    pub(crate) fn state(&self) -> impl core::ops::DerefMut<Target = State<D>> + '_ {
+        self.0.state.lock()
+    }
+
+    /// Pages of a chunk that are not free.
+    pub(crate) fn used_of(&self, chunk: usize) -> usize {
+        self.0.used(chunk)
+    }
+
+    /// Gives a chunk back, if all of its pages are free. `false` if it is not ours, or no more.
+    pub(crate) fn give_back(&self, chunk: usize) -> bool {
+        self.0.drop_chunk(chunk)
+    }
+
+    /// Brings what processes have in a chunk back to the host; returns how many pages. `EBUSY`: none.
+    pub(crate) fn bring_chunk_back(
         pages: &Arc<Pages<D>>,
         device: &drm::Device<D>,
         chunk: usize,
         lost: bool,
-    ) -> Result {
-        let mut migration = Migration::evict(pages, pages_of(chunk))?;
+    ) -> Result<usize> {
+        let part = pages.owner().0.pages_of(chunk);
+        let mut migration = Migration::evict(pages, part)?;
         Transfer::new(device, pages)?.to_host(&mut migration, lost)?;
         let moved = migration.commit();
-        if moved.pages == 0 {
-            return Err(EBUSY);
+        match moved.pages {
+            0 => Err(EBUSY),
+            pages => Ok(pages),
         }
-        Ok(())
     }
 
     /// Brings all that processes have in device memory back to the host, and takes none any more. What a device
@@ -336,7 +477,7 @@ impl<D: Driver> Drop for Pool<D> {
 impl<D: Driver> DeviceMemory for Pool<D> {
     fn freed(&self, pages: Range<usize>) {
         // They are of one folio or one claim, and so of one chunk.
-        let Some(used) = self.0.used.get(pages.start / CHUNK) else {
+        let Some(used) = self.0.used.get(pages.start / self.0.size) else {
             return;
         };
         if used.fetch_sub(pages.len(), Full) == pages.len() {

@@ -21,12 +21,17 @@ use crate::{
         LOCATION_HOST, //
     },
     device::Device,
+    device_pages::Pages,
     driver::{
         Access,
         Driver,
         FaultAccess,
         MapAttrs,
         Verdict, //
+    },
+    evict::{
+        policy::Priority,
+        priority, //
     },
     kapi::{
         hmm::{
@@ -246,11 +251,13 @@ pub(crate) struct Treatment {
     pub(crate) none: bool,
     driver: u64,
     shift: u64,
+    priority: Priority,
 }
 
 impl Treatment {
-    /// What was advised, for an address that mirrors with `mirrored`.
-    pub(crate) fn of<A>(advice: &AttrSet, mirrored: &Mirrored<A>) -> Self {
+    /// What was advised, for an address that mirrors with `mirrored`; `shift`: log2 of the bytes that are brought in
+    /// together if nothing was.
+    fn of<A>(advice: &AttrSet, mirrored: &Mirrored<A>, shift: u64) -> Self {
         /// Values of `DRM_GMEM_ACCESS_*`.
         const NONE: u64 = 1;
         const IN_PLACE: u64 = 3;
@@ -268,9 +275,10 @@ impl Treatment {
             none: access == NONE,
             driver: advice.get(AttrKind::Driver),
             shift: match advice.get(AttrKind::Granularity) {
-                0 => BLOCK_SHIFT,
+                0 => shift,
                 shift => shift,
             },
+            priority: priority(advice),
         }
     }
 
@@ -311,6 +319,8 @@ impl Treatment {
             want: Want::Look,
             makes: true,
             goal: self.goal,
+            priority: self.priority,
+            evicts: u64::MAX,
         })
     }
 }
@@ -342,6 +352,14 @@ impl<D: Driver> Vm<D> {
         let mut space = self.space.lock();
         self.settle(&mut space)?;
         Ok(space.attrs.get(range))
+    }
+
+    /// How what was found is to be treated, by what was advised there.
+    pub(crate) fn treatment(&self, advice: &AttrSet, found: &Found<Attrs<D>>) -> Treatment {
+        // What fits into a chunk, so that of a small memory not much is given for one access.
+        let chunk = |pages: &Arc<Pages<D>>| pages.owner().chunk_bytes().ilog2().into();
+        let shift = self.device.process_pages().map_or(BLOCK_SHIFT, chunk);
+        Treatment::of(advice, &found.mirrored, shift)
     }
 
     /// Whether the page table has mirrored memory at an address.
@@ -474,7 +492,7 @@ impl<D: Driver> Vm<D> {
     ) -> Result<Served> {
         let advised = self.advised();
         let advice = self.advice(at)?;
-        let treatment = Treatment::of(&advice, &found.mirrored);
+        let treatment = self.treatment(&advice, found);
         let refused = match access {
             FaultAccess::Read => false,
             FaultAccess::Write => !treatment.write,

@@ -16,6 +16,7 @@
 //! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`fault`] [`hold`] [`sync`] [`dependencies`] | what an author calls |
 //! | seeing it | [`debugfs`] [`kapi::trace`] | what to show |
 //! | advice | [`attrs`] [`follow`] [`prefetch`] | what userspace wants of a range |
+//! | eviction | [`evict`] | what leaves a device that is full |
 //! | mirrors | [`attach`] [`mirror`] [`populate`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
 //! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] [`bind_queue`] [`query`] | where every page is |
 //! | structures | [`range`] [`range_map`] [`range_set`] [`id_map`] [`chain`] [`sort`] | nothing of the above |
@@ -55,6 +56,7 @@ pub mod dependencies;
 pub mod device;
 pub mod device_pages;
 pub mod driver;
+pub mod evict;
 pub mod fault;
 pub mod file;
 pub mod follow;

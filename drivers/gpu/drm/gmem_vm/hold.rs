@@ -11,7 +11,6 @@
 use crate::{
     attach::Process,
     driver::Driver,
-    fault::Treatment,
     kapi::{
         dma_fence::Fence,
         hmm::{
@@ -238,8 +237,10 @@ impl<D: Driver> Vm<D> {
         };
         let process = self.subscription().ok_or(ESRCH)?;
         let mut buffer = Buffer::new();
+        // Nothing that it has brought itself makes room.
+        let before = self.device_time();
         for range in ranges {
-            self.bring_in(&process, &mut buffer, *range, true)?;
+            self.bring_in(&process, &mut buffer, *range, Some(before))?;
         }
         // Moving memory is a change of it, of which we are told like anybody. From here on nothing moves, so what
         // changes is somebody's doing.
@@ -247,7 +248,7 @@ impl<D: Driver> Vm<D> {
             held.stale = false;
         }
         for range in ranges {
-            self.bring_in(&process, &mut buffer, *range, false)?;
+            self.bring_in(&process, &mut buffer, *range, None)?;
         }
         Ok(Some(hold))
     }
@@ -284,14 +285,14 @@ impl<D: Driver> Vm<D> {
             && (!write || frames.overlaps(*block).all(|entry| entry.value.write))
     }
 
-    /// Brings all of a range in that is mirrored; before that to where it should be, if so asked, unless it is there
-    /// already: moving memory is a change of it, for which other jobs would have to end that need it.
+    /// Brings all of a range in that is mirrored; before that to where it should be, if so asked, where what has come
+    /// before some time may make room for it, unless it is there already: moving memory is a change of it, for which other jobs would have to end that need it.
     fn bring_in(
         &self,
         process: &Process<D>,
         buffer: &mut Buffer,
         range: VaRange,
-        moves: bool,
+        moves: Option<u64>,
     ) -> Result {
         let mut rest = Some(range);
         let mut tries = 0;
@@ -309,11 +310,12 @@ impl<D: Driver> Vm<D> {
             };
             let advised = self.advised();
             let (advice, block) = self.advice_of(VaRange::new(part.start(), size)?)?;
-            let treatment = Treatment::of(&advice, &found.mirrored);
+            let treatment = self.treatment(&advice, &found);
             if treatment.none {
                 return Err(EFAULT);
             }
             let mut order = treatment.order(&found, block, advised)?;
+            order.evicts = moves.unwrap_or(0);
             order.want = match order.access.write {
                 true => Want::Write,
                 false => Want::Read,
@@ -323,7 +325,7 @@ impl<D: Driver> Vm<D> {
                 Err(e) if e == EPERM => order.want = Want::Read,
                 result => result?,
             }
-            if !moves {
+            if moves.is_none() {
                 order.goal = Goal::Stay;
             } else if self.has_all(&block, order.want == Want::Write) {
                 rest = VaRange::from_bounds(block.end(), range.end());

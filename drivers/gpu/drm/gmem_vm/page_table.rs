@@ -185,6 +185,13 @@ pub trait PageTable: Send + Unpin + Sized {
     /// Puts in stock what was planned for that. Does not allocate, sleep or fail.
     fn stock(&mut self, _prepared: &mut Self::Prepared) {}
 
+    /// Whether the device has accessed any of a range of mapped memory since that was last asked; to be followed by a
+    /// [`flush`](Self::flush) of that with this token if so, without which it need not say so again. `false` if the hardware does
+    /// not say. Does not allocate or sleep.
+    fn take_accessed(&mut self, _prepared: &mut Self::Prepared, _range: VaRange) -> bool {
+        false
+    }
+
     /// Whether an access to an address is allowed. Does not sleep.
     fn permits(&self, va: u64, access: FaultAccess) -> bool;
 

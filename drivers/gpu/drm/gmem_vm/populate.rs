@@ -13,10 +13,16 @@
 
 use crate::{
     attach::Process,
+    device_pages::{
+        Home,
+        Pool,
+        Visit, //
+    },
     driver::{
         Access,
         Driver, //
     },
+    evict::policy::Priority,
     kapi::{
         area::{
             users,
@@ -112,6 +118,10 @@ pub(crate) struct Order<A> {
     pub(crate) access: Access,
     /// The driver's own attributes.
     pub(crate) attrs: A,
+    /// How soon it shall leave the device again.
+    pub(crate) priority: Priority,
+    /// What has come to the device up to this time may make room for it ([`Vm::device_time`]).
+    pub(crate) evicts: u64,
     /// Since when this has been so, by the count of changes of what was advised.
     pub(crate) advised: u64,
 }
@@ -201,6 +211,7 @@ impl<D: Driver> Vm<D> {
         match order.goal {
             Goal::Stay => (),
             Goal::Device => {
+                self.make_room(process, buffer, order)?;
                 // What does not move is mapped where it is.
                 done.moved = self.move_to_device(process, order)?;
             }
@@ -445,6 +456,53 @@ impl<D: Driver> Vm<D> {
         failed.map_or(Ok(mapped), Err)
     }
 
+    /// Makes room for what of a block is not on the device, and can be.
+    fn make_room(
+        &self,
+        process: &Process<D>,
+        buffer: &mut Buffer,
+        order: &Order<Attrs<D>>,
+    ) -> Result {
+        let Some(pages) = self.device.process_pages() else {
+            return Ok(());
+        };
+        let available = pages.owner().available(&self.device);
+        if available >= order.block.size() {
+            return Ok(());
+        }
+        let cpu = order.cpu(&order.block);
+        let mut movable = 0;
+        self.each_area(process, cpu.clone(), |area, range| {
+            if can_move(&area) && area.is_anonymous() {
+                movable += range.len() as u64;
+            }
+            Ok(())
+        })?;
+        if movable == 0 {
+            return Ok(());
+        }
+        let (start, id) = (cpu.start, self.process_memory_id());
+        let taken = Snapshot::take(process.open(cpu)?, buffer, start..start, Want::Look, id);
+        let mut missing = if order.makes { order.wanted.size() } else { 0 };
+        match taken {
+            Ok(snapshot) => {
+                for run in snapshot.look().iter().flat_map(|valid| valid.runs()) {
+                    match run.place {
+                        Place::Host(_) => missing += run.size as u64,
+                        Place::Device(_) => movable = movable.saturating_sub(run.size as u64),
+                    }
+                }
+            }
+            Err(e) if e == EBUSY || e == EFAULT => (),
+            Err(e) => return Err(e),
+        }
+        let wanted = missing.min(movable);
+        if wanted > available {
+            Pool::make_room(pages, &self.device, wanted, order.evicts)?;
+        }
+        Ok(())
+    }
+
     /// Moves what can move to device memory. Returns how many bytes are there now that were not, or were not at
     /// all.
     fn move_to_device(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result<u64> {
@@ -454,12 +512,18 @@ impl<D: Driver> Vm<D> {
         let transfer = Transfer::new(&self.device, pages)?;
         let cpu = order.cpu(&order.block);
         let wanted = order.cpu(&order.wanted);
+        let mut visit = Visit {
+            home: Home {
+                vm: self.number(),
+                block: order.block,
+            },
+            priority: order.priority,
+            need: None,
+        };
         let mut done = 0;
         let mut counts = (0, 0);
         let result = self.each_area(process, cpu, |area, range| {
-            // Pages that KSM has merged are in its tree by their number, and mapped by that into other processes, which
-            // nobody can do with device memory: `migrate_vma` does not know.
-            if area.flags() & flags::READ == 0 || area.flags() & flags::MERGEABLE != 0 {
+            if !can_move(&area) {
                 return Ok(());
             }
             // What cannot move at all, or not now, is mapped where it is.
@@ -470,7 +534,7 @@ impl<D: Driver> Vm<D> {
                 let at = range.start + (page << PAGE_SHIFT);
                 order.makes && at + PAGE_SIZE > wanted.start && at < wanted.end
             };
-            match transfer.to_device(pages, &mut migration, make) {
+            match transfer.to_device(pages, &mut migration, make, &mut visit) {
                 Ok(()) => (),
                 Err(e) if e == ENODEV => return Err(e),
                 Err(_) => return Ok(()),
@@ -549,6 +613,13 @@ impl<A: Copy + PartialEq> Order<A> {
             attrs: self.attrs,
         }
     }
+}
+
+/// Whether memory of an area may be in device memory, as far as the area says.
+fn can_move(area: &Area<'_>) -> bool {
+    // Pages that KSM has merged are in its tree by their number, and mapped by that into other processes, which
+    // nobody can do with device memory: `migrate_vma` does not know.
+    area.flags() & flags::READ != 0 && area.flags() & flags::MERGEABLE == 0
 }
 
 /// What of a snapshot is to be in the page table. Host memory has its physical address, as that of the device is

@@ -8,7 +8,6 @@ use crate::{
         LOCATION_HOST, //
     },
     driver::Driver,
-    fault::Treatment,
     kapi::{
         area::{
             users,
@@ -47,6 +46,8 @@ impl<D: Driver> Vm<D> {
     pub(crate) fn prefetch(&self, range: VaRange, goal: Option<Goal>) -> Result<Done> {
         self.check()?;
         let mut buffer = Buffer::new();
+        // Not what it brings itself.
+        let evicts = self.device_time();
         let mut all = Done::default();
         let mut rest = Some(range);
         let mut tries = 0;
@@ -66,13 +67,14 @@ impl<D: Driver> Vm<D> {
             let advised = self.advised();
             let (advice, block) = self.advice_of(block)?;
             let behind = VaRange::from_bounds(block.end(), range.end());
-            let treatment = Treatment::of(&advice, &found.mirrored);
+            let treatment = self.treatment(&advice, &found);
             if treatment.none {
                 rest = behind;
                 continue;
             }
             let mut order = treatment.order(&found, block, advised)?;
             order.goal = goal.unwrap_or(order.goal);
+            order.evicts = evicts;
             let process = self.subscription().ok_or(ESRCH)?;
             match self.populate(&process, &mut buffer, &order) {
                 Ok(done) => {

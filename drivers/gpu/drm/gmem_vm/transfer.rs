@@ -9,7 +9,8 @@ use crate::{
     device::Device,
     device_pages::{
         Pages,
-        Pool, //
+        Pool,
+        Visit, //
     },
     driver::{
         CopyOp,
@@ -204,7 +205,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
     }
 
     /// Gives what was collected device memory, of these pages, and copies it there. What has no pages yet is made if
-    /// `make` says so of that page of the range.
+    /// `make` says so of that page of the range. `visit` is what it comes for.
     ///
     /// # Errors
     ///
@@ -214,6 +215,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
         pages: &Arc<Pages<D>>,
         migration: &mut Migration<'_>,
         make: impl Fn(usize) -> bool,
+        visit: &mut Visit,
     ) -> Result {
         let mut runs = Runs::default();
         let mut claim: Option<Claim<Pool<D>>> = None;
@@ -221,18 +223,18 @@ impl<'a, D: Driver> Transfer<'a, D> {
         while let Some(slot) = migration.next(page) {
             page = slot.page + (1 << slot.order);
             if slot.order == 0 {
-                self.bring(pages, migration, slot, &make, &mut claim, &mut runs)?;
+                self.bring(pages, migration, slot, &make, &mut claim, &mut runs, visit)?;
                 continue;
             }
             let wanted = slot.source != Source::Nothing || make(slot.page);
             let folio = wanted
-                .then(|| Pool::claim_huge(pages, self.device)?.folio(slot.order))
+                .then(|| Pool::claim_huge(pages, self.device, visit)?.folio(slot.order))
                 .flatten();
             match folio {
                 Some(folio) => self.place(migration, &slot, folio, &mut runs)?,
                 None => {
                     for slot in slot.split() {
-                        self.bring(pages, migration, slot, &make, &mut claim, &mut runs)?;
+                        self.bring(pages, migration, slot, &make, &mut claim, &mut runs, visit)?;
                     }
                 }
             }
@@ -249,13 +251,14 @@ impl<'a, D: Driver> Transfer<'a, D> {
         make: &impl Fn(usize) -> bool,
         claim: &mut Option<Claim<Pool<D>>>,
         runs: &mut Runs,
+        visit: &mut Visit,
     ) -> Result {
         if slot.source == Source::Nothing && !make(slot.page) {
             return Ok(());
         }
         if claim.as_ref().is_none_or(|claim| claim.left() == 0) {
             let left = migration.pages() - slot.page;
-            *claim = Pool::claim(pages, self.device, left);
+            *claim = Pool::claim(pages, self.device, left, visit);
         }
         match claim.as_mut().and_then(|claim| claim.folio(0)) {
             Some(folio) => self.place(migration, &slot, folio, runs),

@@ -70,6 +70,12 @@ impl Area<'_> {
         // SAFETY: As above.
         Self(unsafe { VmaRef::from_raw(vma) })
     }
+
+    /// Whether it has memory of the process alone, of no file and no driver.
+    pub fn is_anonymous(&self) -> bool {
+        // SAFETY: The area is valid, and as its memory map is locked `vm_ops` does not change.
+        unsafe { (*self.0.as_ptr()).vm_ops.is_null() }
+    }
 }
 
 impl Deref for Area<'_> {

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Making room in the memory of a device that is full.
+//!
+//! One evictor per device, for all VMs and processes: it knows what is in each chunk of [`Pool`], asks a
+//! [`Policy`](policy::Policy) what to evict, and brings that back to the host. Who needs room calls
+//! [`Pool::make_room`] before he locks anything: several do so at a time, each with a victim of its own.
+//!
+//! Nothing here waits for ever, and there is no progress that depends on it: whoever gets no room uses memory where it
+//! is. A chunk is tried once for each who needs room. Evicting it is told to all who have it mapped, as any
+//! other change of the process's memory.
+//!
+//! Whether the device has accessed a chunk its page tables tell, if the driver can say
+//! ([`PageTable::take_accessed`](crate::page_table::PageTable::take_accessed)). That is asked of chunks that are
+//! about to be evicted, and once after memory came into a chunk, as the access for which it came tells nothing.
+//!
+//! Locks: that of [`crate::device_pages`]; to ask for accesses, and not inside of that, the list of VMs and then a
+//! table lock.
+
+use crate::{
+    attrs::{
+        AttrKind,
+        AttrSet, //
+    },
+    device_pages::{
+        Home,
+        Pages,
+        Pool,
+        State,
+        HOMES, //
+    },
+    driver::Driver,
+    kapi::signal::check_killed,
+    object::Location,
+    page_table::{
+        PageTable,
+        PendingFlush, //
+    },
+    range::VaRange,
+    transfer::bytes,
+    vm::Vm, //
+};
+use core::ops::Range;
+use kernel::{
+    drm,
+    prelude::*,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    }, //
+};
+
+pub mod gmem;
+pub mod history;
+pub mod lru;
+pub mod policy;
+pub mod reuse;
+pub mod uvm;
+
+use self::{
+    history::{
+        History,
+        Need, //
+    },
+    policy::{
+        Clock,
+        Facts,
+        Policy,
+        Priority, //
+    },
+};
+
+/// Chunks that are asked for accesses for each that is evicted, at most.
+const ASKED: usize = 8;
+/// Chunks that are made ready to be asked at a time.
+const READIED: usize = 2;
+/// Blocks that have to come after a chunk was filled before accesses are told from that for which it was.
+const SETTLED: u64 = 4;
+
+/// What the evictor has done since the device was there.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    /// Chunks of which something was evicted.
+    pub(crate) evictions: u64,
+    /// Chunks that were chosen, and could not be evicted.
+    pub(crate) failed: u64,
+    /// Bytes that were copied to the host for it.
+    pub(crate) bytes: u64,
+    /// Blocks that came back after they had been evicted.
+    pub(crate) refaults: u64,
+    /// Chunks that stayed since the device had accessed them.
+    pub(crate) spared: u64,
+}
+
+/// What the evictor of a device knows, under the lock of [`crate::device_pages`].
+pub(crate) struct Evictor {
+    pub(crate) clock: Clock,
+    pub(crate) counts: Counts,
+    /// Counts who needs room.
+    round: u64,
+    histories: KVec<(usize, History)>,
+}
+
+impl Evictor {
+    pub(crate) fn new() -> Self {
+        Self {
+            clock: Clock::default(),
+            counts: Counts::default(),
+            round: 0,
+            histories: KVec::new(),
+        }
+    }
+
+    /// What is known of the blocks of a VM, if anything is.
+    fn known(&mut self, vm: usize) -> Option<&mut History> {
+        let mut all = self.histories.iter_mut();
+        all.find(|(known, _)| *known == vm).map(|(_, h)| h)
+    }
+
+    /// What is known of the blocks of a VM. `ENOMEM`.
+    fn history(&mut self, vm: usize) -> Result<&mut History> {
+        if self.known(vm).is_none() {
+            self.histories.push((vm, History::new()), GFP_KERNEL)?;
+        }
+        self.known(vm).ok_or(ENOMEM)
+    }
+
+    /// Takes note that a block comes to the device.
+    pub(crate) fn need(&mut self, home: &Home) -> Need {
+        self.clock.now += 1;
+        let clock = self.clock;
+        let need = self
+            .history(home.vm)
+            .and_then(|history| history.need(home.block, &clock));
+        // What can't be remembered is not known.
+        let need = need.unwrap_or_default();
+        self.counts.refaults += u64::from(need.again);
+        need
+    }
+
+    /// Forgets what it knows of a VM.
+    pub(crate) fn forget(&mut self, vm: usize) -> Option<History> {
+        let at = self.histories.iter().position(|(known, _)| *known == vm)?;
+        self.histories.remove(at).ok().map(|(_, history)| history)
+    }
+
+    /// Host memory for keeping book, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.histories
+            .iter()
+            .map(|(_, history)| history.bytes())
+            .sum()
+    }
+}
+
+/// What userspace advised.
+pub(crate) fn priority(advice: &AttrSet) -> Priority {
+    match advice.get(AttrKind::EvictionPriority) {
+        1 => Priority::First,
+        2 => Priority::Last,
+        _ => Priority::Normal,
+    }
+}
+
+/// A chunk that someone may evict, who alone may.
+struct Victim {
+    chunk: usize,
+    homes: [Option<Home>; HOMES],
+    facts: Facts,
+    /// Whether it is known since when it was not accessed.
+    ready: bool,
+}
+
+impl<D: Driver> State<D> {
+    /// The chunk that is worth least, was not tried in this round, and filled before some time.
+    fn choose(
+        &mut self,
+        policy: &dyn Policy,
+        round: u64,
+        before: u64,
+        used: impl Fn(usize) -> bool,
+    ) -> Option<Victim> {
+        let clock = self.evictor.clock;
+        let ours = self.chunks.iter().enumerate();
+        let (_, chunk) = ours
+            .filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)))
+            .filter(|(i, c)| !c.leaving && c.tried < round && c.facts.filled <= before && used(*i))
+            .map(|(i, c)| ((c.facts.priority, policy.worth(&c.facts, &clock)), i))
+            .min()?;
+        let ours = self.chunks.get_mut(chunk)?.as_mut()?;
+        ours.leaving = true;
+        Some(Victim {
+            chunk,
+            homes: ours.homes,
+            facts: ours.facts,
+            ready: ours.ready,
+        })
+    }
+
+    /// Chunks whose first access is over.
+    fn settled(&mut self) -> [Option<Victim>; READIED] {
+        let now = self.evictor.clock.now;
+        let mut found = [const { None }; READIED];
+        let ours = self.chunks.iter_mut().enumerate();
+        let fresh = ours
+            .filter_map(|(i, chunk)| Some((i, chunk.as_mut()?)))
+            .filter(|(_, c)| !c.ready && !c.leaving && c.facts.filled + SETTLED <= now);
+        for (slot, (chunk, ours)) in found.iter_mut().zip(fresh) {
+            ours.ready = true;
+            *slot = Some(Victim {
+                chunk,
+                homes: ours.homes,
+                facts: ours.facts,
+                ready: true,
+            });
+        }
+        found
+    }
+}
+
+impl<D: Driver> Pool<D> {
+    /// Makes room for so many bytes, as far as that is possible by evicting what has come before some time.
+    ///
+    /// Process context, sleeps; no lock of a VM may be held. `EINTR` if the process is being killed.
+    pub(crate) fn make_room(
+        pages: &Arc<Pages<D>>,
+        device: &drm::Device<D>,
+        wanted: u64,
+        before: u64,
+    ) -> Result {
+        let pool = pages.owner();
+        let batch = device.evict_policy().policy().batch();
+        let round = pool.begin_round();
+        let mut evicted = 0;
+        loop {
+            let available = pool.available(device);
+            let is_enough = available >= wanted && (evicted == 0 || evicted >= batch);
+            if is_enough {
+                return Ok(());
+            }
+            check_killed()?;
+            let Some(victim) = pool.next_victim(device, round, before, true) else {
+                return Ok(());
+            };
+            if let Ok(pages) = Self::evict(pages, device, &victim, round) {
+                evicted += bytes(pages);
+            }
+        }
+    }
+
+    /// Evicts a chunk, so that its memory can be had for something else than memory of processes. `false` if there is
+    /// none that could be.
+    ///
+    /// Process context, sleeps; no table lock may be held.
+    pub(crate) fn give_up_chunk(pages: &Arc<Pages<D>>, device: &drm::Device<D>) -> bool {
+        let pool = pages.owner();
+        let round = pool.begin_round();
+        let chunks = pool.state().chunks.len();
+        if (0..chunks).any(|chunk| pool.used_of(chunk) == 0 && pool.give_back(chunk)) {
+            return true;
+        }
+        while let Some(victim) = pool.next_victim(device, round, u64::MAX, false) {
+            // If it isn't ours to give back any more, the work that frees start has done so.
+            if Self::evict(pages, device, &victim, round).is_ok() && pool.used_of(victim.chunk) == 0
+            {
+                pool.give_back(victim.chunk);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn begin_round(&self) -> u64 {
+        let evictor = &mut self.state().evictor;
+        evictor.round += 1;
+        evictor.round
+    }
+
+    /// The next chunk to be evicted. With `asks`, may ask VMs what was accessed.
+    fn next_victim(
+        &self,
+        device: &drm::Device<D>,
+        round: u64,
+        before: u64,
+        asks: bool,
+    ) -> Option<Victim> {
+        let policy = device.evict_policy().policy();
+        let asks = asks && policy.asks();
+        if asks {
+            let settled = self.state().settled();
+            for victim in settled.iter().flatten() {
+                self.was_accessed(device, victim);
+            }
+        }
+        let mut asked = 0;
+        loop {
+            let victim = self
+                .state()
+                .choose(policy, round, before, |chunk| self.used_of(chunk) > 0)?;
+            if !asks || !victim.ready || asked == ASKED {
+                return Some(victim);
+            }
+            asked += 1;
+            if !self.was_accessed(device, &victim) {
+                return Some(victim);
+            }
+            let mut state = self.state();
+            let State {
+                chunks, evictor, ..
+            } = &mut *state;
+            if let Some(chunk) = chunks.get_mut(victim.chunk).and_then(|c| c.as_mut()) {
+                chunk.leaving = false;
+                let before = chunk.facts;
+                policy.accessed(&mut chunk.facts, &evictor.clock);
+                if chunk.facts == before {
+                    // It would be chosen again.
+                    chunk.leaving = true;
+                    return Some(victim);
+                }
+                evictor.counts.spared += 1;
+            }
+        }
+    }
+
+    /// Whether the device has accessed a chunk since that was last asked.
+    fn was_accessed(&self, device: &drm::Device<D>, victim: &Victim) -> bool {
+        let size = self.chunk_bytes();
+        let start = victim.chunk as u64 * size;
+        let mut accessed = false;
+        for home in victim.homes.iter().flatten() {
+            let vm = {
+                let vms = device.vms().lock();
+                let mut vms = vms.iter().map(|(_, vm)| vm);
+                vms.find(|vm| vm.number() == home.vm).cloned()
+            };
+            if let Some(vm) = vm {
+                accessed |= vm.take_accessed(home.block, start..start + size);
+            }
+        }
+        accessed
+    }
+
+    /// Evicts a chunk. Returns how many pages.
+    fn evict(
+        pages: &Arc<Pages<D>>,
+        device: &drm::Device<D>,
+        victim: &Victim,
+        round: u64,
+    ) -> Result<usize> {
+        let result = Self::bring_chunk_back(pages, device, victim.chunk, false);
+        let mut state = pages.owner().state();
+        let State {
+            chunks, evictor, ..
+        } = &mut *state;
+        match &result {
+            Ok(pages) => {
+                evictor.counts.evictions += 1;
+                evictor.counts.bytes += bytes(*pages);
+            }
+            Err(_) => evictor.counts.failed += 1,
+        }
+        // Unless it was given back meanwhile.
+        let left = chunks.get_mut(victim.chunk).and_then(|c| c.as_mut());
+        if let Some(chunk) = left {
+            chunk.leaving = false;
+            chunk.tried = round;
+        }
+        if result.is_ok() {
+            for home in victim.homes.iter().flatten() {
+                // Of a VM that has ended nothing is kept.
+                if let Some(history) = evictor.known(home.vm) {
+                    // What can't be remembered is not known.
+                    let _ = history.evict(home.block, victim.facts.needed, victim.facts.interval);
+                }
+            }
+        }
+        result
+    }
+}
+
+impl<D: Driver> Vm<D> {
+    /// By which the evictor knows it.
+    pub(crate) fn number(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    /// The time of the device, by which it is known what has come to it before.
+    pub(crate) fn device_time(&self) -> u64 {
+        let pages = self.device.process_pages();
+        pages.map_or(0, |pages| pages.owner().state().evictor.clock.now)
+    }
+
+    /// Whether the device has accessed what lies of a block in a part of its memory since that was last asked.
+    ///
+    /// Process context, sleeps; no table lock may be held.
+    fn take_accessed(&self, block: VaRange, memory: Range<u64>) -> bool {
+        let mut prepared = <D::PageTable as PageTable>::Prepared::default();
+        let mut hull = None::<VaRange>;
+        let flush = {
+            let mut tables = self.tables.lock();
+            let tables = &mut *tables;
+            for entry in tables.mirrors.frames.overlaps(block) {
+                let Location::Device(at) = entry.value.location else {
+                    continue;
+                };
+                if at >= memory.end || at + entry.range.size() <= memory.start {
+                    continue;
+                }
+                let from = entry.range.start() + memory.start.saturating_sub(at);
+                let to = entry
+                    .range
+                    .end()
+                    .min(entry.range.start() + (memory.end - at));
+                let Some(part) = VaRange::from_bounds(from, to) else {
+                    continue;
+                };
+                if tables.page_table.take_accessed(&mut prepared, part) {
+                    hull = Some(hull.map_or(part, |hull| hull.hull(&part)));
+                }
+            }
+            hull.map(|hull| tables.page_table.flush(prepared, hull, None))
+        };
+        let Some(flush) = flush else {
+            return false;
+        };
+        // Until then the device need not say so of what it has cached.
+        let (flushed, garbage) = flush.wait();
+        drop(garbage);
+        if flushed.is_err() {
+            self.failed.store(true, Relaxed);
+        }
+        true
+    }
+}
