@@ -54,5 +54,5 @@ distclean: clean ## remove build/ and the cache
 
 #= 
 #= Roots, kernels and crates are kept in $GMEM_CACHE (~/.cache/gmem_vm): the
-#= first 'make demo' or 'make test' takes about half an hour, later ones a minute
-#= or a few. Kernel modules for a kernel of your own: make modules KDIR=/its/build.
+#= first 'make demo' and 'make test' take about twenty minutes more than later ones,
+#= which take a minute and half an hour. Kernel modules for a kernel of your own: make modules KDIR=/its/build.

@@ -111,7 +111,7 @@ fn kill_and_go_on() {
     let hung = card.submit(0, &with_irq(transfer(FILL, 0, 1, 0, 64)));
     let next = card.submit(0, &transfer(FILL, 0, 2, 0x1000, 64));
     card.await_state(0, 2);
-    assert_eq!(card.r32(reg::INJECT_COPY_HANG), 0);
+    until("the copy hangs", || card.r32(reg::INJECT_COPY_HANG) == 0);
     card.kill(0);
     assert_eq!(card.completion(0, hung).outcome(), KILLED);
     card.await_interrupt(1);

@@ -93,7 +93,8 @@ fn tlb_overflow() {
             card.r32(reg::ERROR_CODE) != 0
         });
         assert_eq!(card.error(), (7, 0, ticket.into()));
-        assert_eq!(card.r32(reg::TLB_DONE), ticket - 17);
+        // Those that began before the access was in flight may be done by now.
+        assert!((ticket - 17..ticket).contains(&card.r32(reg::TLB_DONE)));
         drop(view);
     });
     until("the others are done", || {
