@@ -110,19 +110,26 @@ impl<D: Driver> Device<D> {
     /// `ENOSPC`, `EINVAL`, `ENOMEM`; `EINTR` if the process is being killed.
     pub fn alloc_memory(device: &drm::Device<D>, size: u64, visible: bool) -> Result<MemoryBlock> {
         let memory = device.memory().ok_or(ENOSPC)?;
-        loop {
-            match memory.alloc(size, visible) {
-                Err(e) if e == ENOSPC && size <= memory.size() => (),
-                result => return result,
-            }
+        let end = if visible {
+            memory.visible()
+        } else {
+            memory.size()
+        };
+        let mut result = memory.alloc(size, visible);
+        let Some(pages) = device.process_pages() else {
+            return result;
+        };
+        // Whoever brings memory in at the same time may be faster, but not for ever.
+        let mut left = 2 * (end / pages.owner().chunk_bytes());
+        while left > 0 && size <= end && result.as_ref().is_err_and(|e| *e == ENOSPC) {
             check_killed()?;
-            let made_room = device
-                .process_pages()
-                .is_some_and(|pages| Pool::give_up_chunk(pages, device));
-            if !made_room {
-                return Err(ENOSPC);
+            if !Pool::give_up_chunk(pages, device, end) {
+                break;
             }
+            result = memory.alloc(size, visible);
+            left -= 1;
         }
+        result
     }
 
     /// Makes what it takes to mirror, once.
@@ -237,6 +244,9 @@ impl<D: Driver> Vm<D> {
                 Attachment::None => {
                     let watcher = Watcher { vm: self.clone() };
                     let all = 0..usize::MAX & !(PAGE_SIZE - 1);
+                    if let Some(pages) = self.device.process_pages() {
+                        pages.owner().state().evictor.remember(self.number())?;
+                    }
                     *attachment = Attachment::Process(Subscription::new(mm, all, watcher)?);
                 }
             }
@@ -296,10 +306,6 @@ impl<D: Driver> Vm<D> {
         let Attachment::Process(subscription) = was else {
             return;
         };
-        if let Some(pages) = self.device.process_pages() {
-            let history = pages.owner().state().evictor.forget(self.number());
-            drop(history);
-        }
         let mapper = self.device.mapper();
         let mut prepared = <D::PageTable as PageTable>::Prepared::default();
         let mut hull = None;
@@ -320,8 +326,12 @@ impl<D: Driver> Vm<D> {
                 pr_debug!("gmem_vm: the device did not confirm the end of a mirror\n");
             }
         }
-        // Last, as it may wait for callbacks, which take the table lock.
+        // Late, as it may wait for callbacks, which take the table lock.
         drop(subscription);
+        if let Some(pages) = self.device.process_pages() {
+            let history = pages.owner().state().evictor.forget(self.number());
+            drop(history);
+        }
     }
 
     /// Whether device faults are all it takes to bring memory in.

@@ -122,8 +122,12 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     /// Takes note that memory of a block comes into it.
-    fn fill(&mut self, home: Home, need: Need, priority: Priority, clock: &Clock) {
-        let is_first = self.facts.filled == 0;
+    fn fill(&mut self, home: Home, need: Need, priority: Priority, is_first: bool, clock: &Clock) {
+        if is_first {
+            // It may have been in use before.
+            self.facts.taken = clock.now;
+            self.homes = [None; HOMES];
+        }
         let facts = &mut self.facts;
         (facts.filled, facts.needed) = (clock.now, clock.now);
         facts.interval = need.interval;
@@ -262,12 +266,12 @@ impl<D: Driver> Chunks<D> {
 }
 
 impl<D: Driver> State<D> {
-    /// Takes note that a chunk gets memory of a block.
-    fn fill(&mut self, chunk: usize, visit: &mut Visit) {
+    /// Takes note that a chunk gets memory of a block; `is_first`: it had none.
+    fn fill(&mut self, chunk: usize, is_first: bool, visit: &mut Visit) {
         let evictor = &mut self.evictor;
         let need = *visit.need.get_or_insert_with(|| evictor.need(&visit.home));
         if let Some(chunk) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.as_mut()) {
-            chunk.fill(visit.home, need, visit.priority, &evictor.clock);
+            chunk.fill(visit.home, need, visit.priority, is_first, &evictor.clock);
         }
     }
 }
@@ -311,7 +315,7 @@ impl<D: Driver> Pool<D> {
                     recent: 0,
                     device: None,
                     closed: false,
-                    evictor: Evictor::new(),
+                    evictor: Evictor::new(pages / size),
                 }, "gmem_vm::Pool::state"),
                 size,
                 used,
@@ -351,8 +355,8 @@ impl<D: Driver> Pool<D> {
             .find(&state, |used| used == 0)
             .or_else(|| chunks.grow(&mut state, device))?;
         let claim = pages.claim(chunks.pages_of(chunk))?;
-        chunks.used.get(chunk)?.fetch_add(HUGE, Full);
-        state.fill(chunk, visit);
+        let before = chunks.used.get(chunk)?.fetch_add(HUGE, Full);
+        state.fill(chunk, before == 0, visit);
         Some(claim)
     }
 
@@ -384,20 +388,26 @@ impl<D: Driver> Pool<D> {
         let found = pages.find_free(chunks.pages_of(chunk), most)?;
         let count = found.len();
         let claim = pages.claim(found)?;
-        chunks.used.get(chunk)?.fetch_add(count, Full);
-        state.fill(chunk, visit);
+        let before = chunks.used.get(chunk)?.fetch_add(count, Full);
+        state.fill(chunk, before == 0, visit);
         Some(claim)
     }
 
-    /// Bytes that can be had without evicting anything.
-    pub(crate) fn available(&self, device: &drm::Device<D>) -> u64 {
-        let state = self.0.state.lock();
+    /// Takes chunks until so many bytes are free in ours, if there are any; returns how many are.
+    pub(crate) fn reserve(&self, device: &drm::Device<D>, wanted: u64) -> u64 {
+        let mut state = self.0.state.lock();
+        if state.closed {
+            return 0;
+        }
         let ours = state.chunks.iter().enumerate();
-        let free = ours
+        let mut free = ours
             .filter(|(_, chunk)| chunk.as_ref().is_some_and(|chunk| !chunk.leaving))
-            .map(|(i, _)| bytes(self.0.size - self.0.used(i).min(self.0.size)));
-        let whole = device.memory().map_or(0, |memory| memory.free());
-        free.sum::<u64>() + whole / bytes(self.0.size) * bytes(self.0.size)
+            .map(|(i, _)| bytes(self.0.size.saturating_sub(self.0.used(i))))
+            .sum();
+        while free < wanted && self.0.grow(&mut state, device).is_some() {
+            free += bytes(self.0.size);
+        }
+        free
     }
 
     /// Bytes of a chunk.

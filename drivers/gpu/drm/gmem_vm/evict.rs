@@ -3,7 +3,7 @@
 //! Making room in the memory of a device that is full.
 //!
 //! One evictor per device, for all VMs and processes: it knows what is in each chunk of [`Pool`], asks a
-//! [`Policy`](policy::Policy) what to evict, and brings that back to the host. Who needs room calls
+//! [`Policy`] what to evict, and brings that back to the host. Who needs room calls
 //! [`Pool::make_room`] before he locks anything: several do so at a time, each with a victim of its own.
 //!
 //! Nothing here waits for ever, and there is no progress that depends on it: whoever gets no room uses memory where it
@@ -11,7 +11,7 @@
 //! other change of the process's memory.
 //!
 //! Whether the device has accessed a chunk its page tables tell, if the driver can say
-//! ([`PageTable::take_accessed`](crate::page_table::PageTable::take_accessed)). That is asked of chunks that are
+//! ([`PageTable::take_accessed`]). That is asked of chunks that are
 //! about to be evicted, and once after memory came into a chunk, as the access for which it came tells nothing.
 //!
 //! Locks: that of [`crate::device_pages`]; to ask for accesses, and not inside of that, the list of VMs and then a
@@ -23,6 +23,7 @@ use crate::{
         AttrSet, //
     },
     device_pages::{
+        Chunk,
         Home,
         Pages,
         Pool,
@@ -31,12 +32,14 @@ use crate::{
     },
     driver::Driver,
     kapi::signal::check_killed,
+    mirror::Frame,
     object::Location,
     page_table::{
         PageTable,
         PendingFlush, //
     },
     range::VaRange,
+    range_map::Entry,
     transfer::bytes,
     vm::Vm, //
 };
@@ -47,6 +50,10 @@ use kernel::{
     sync::{
         atomic::Relaxed,
         Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
@@ -70,6 +77,14 @@ use self::{
     },
 };
 
+/// Blocks of a VM that are remembered for each chunk that there is.
+const REMEMBERED: usize = 16;
+/// Blocks of a VM that are remembered at least.
+const REMEMBERED_LEAST: usize = 256;
+/// Chunks that may be in use by someone else at the moment, before room is given up.
+const BUSY: usize = 8;
+/// How long chunks are waited for that others are about to evict, in milliseconds.
+const PATIENCE: u32 = 100;
 /// Chunks that are asked for accesses for each that is evicted, at most.
 const ASKED: usize = 8;
 /// Chunks that are made ready to be asked at a time.
@@ -99,15 +114,19 @@ pub(crate) struct Evictor {
     /// Counts who needs room.
     round: u64,
     histories: KVec<(usize, History)>,
+    /// Blocks that are remembered of a VM.
+    most: usize,
 }
 
 impl Evictor {
-    pub(crate) fn new() -> Self {
+    /// For so many chunks.
+    pub(crate) fn new(chunks: usize) -> Self {
         Self {
             clock: Clock::default(),
             counts: Counts::default(),
             round: 0,
             histories: KVec::new(),
+            most: (REMEMBERED * chunks).max(REMEMBERED_LEAST),
         }
     }
 
@@ -117,23 +136,22 @@ impl Evictor {
         all.find(|(known, _)| *known == vm).map(|(_, h)| h)
     }
 
-    /// What is known of the blocks of a VM. `ENOMEM`.
-    fn history(&mut self, vm: usize) -> Result<&mut History> {
+    /// Begins to remember the blocks of a VM, until it is [forgotten](Self::forget). `ENOMEM`.
+    pub(crate) fn remember(&mut self, vm: usize) -> Result {
         if self.known(vm).is_none() {
-            self.histories.push((vm, History::new()), GFP_KERNEL)?;
+            let history = History::new(self.most);
+            self.histories.push((vm, history), GFP_KERNEL)?;
         }
-        self.known(vm).ok_or(ENOMEM)
+        Ok(())
     }
 
     /// Takes note that a block comes to the device.
     pub(crate) fn need(&mut self, home: &Home) -> Need {
         self.clock.now += 1;
         let clock = self.clock;
-        let need = self
-            .history(home.vm)
-            .and_then(|history| history.need(home.block, &clock));
+        let need = self.known(home.vm).map(|h| h.need(home.block, &clock));
         // What can't be remembered is not known.
-        let need = need.unwrap_or_default();
+        let need = need.and_then(Result::ok).unwrap_or_default();
         self.counts.refaults += u64::from(need.again);
         need
     }
@@ -231,41 +249,56 @@ impl<D: Driver> Pool<D> {
         let pool = pages.owner();
         let batch = device.evict_policy().policy().batch();
         let round = pool.begin_round();
-        let mut evicted = 0;
+        let (mut evicted, mut busy) = (0, 0);
         loop {
-            let available = pool.available(device);
+            let available = pool.reserve(device, wanted);
             let is_enough = available >= wanted && (evicted == 0 || evicted >= batch);
             if is_enough {
                 return Ok(());
             }
             check_killed()?;
-            let Some(victim) = pool.next_victim(device, round, before, true) else {
+            let Some(victim) = pool.next_victim(device, round, before, u64::MAX, true) else {
                 return Ok(());
             };
-            if let Ok(pages) = Self::evict(pages, device, &victim, round) {
-                evicted += bytes(pages);
+            match Self::evict(pages, device, &victim, round) {
+                Ok(pages) => evicted += bytes(pages),
+                Err(e) if e == EBUSY && busy < BUSY => busy += 1,
+                // The next one would fare no better, and memory is as well used where it is.
+                Err(_) => return Ok(()),
             }
         }
     }
 
-    /// Evicts a chunk, so that its memory can be had for something else than memory of processes. `false` if there is
-    /// none that could be.
+    /// Evicts a chunk that ends at a local address or before, so that its memory can be had for something else than memory
+    /// of processes. `false` if there is none that could be.
     ///
     /// Process context, sleeps; no table lock may be held.
-    pub(crate) fn give_up_chunk(pages: &Arc<Pages<D>>, device: &drm::Device<D>) -> bool {
+    pub(crate) fn give_up_chunk(pages: &Arc<Pages<D>>, device: &drm::Device<D>, end: u64) -> bool {
         let pool = pages.owner();
-        let round = pool.begin_round();
-        let chunks = pool.state().chunks.len();
-        if (0..chunks).any(|chunk| pool.used_of(chunk) == 0 && pool.give_back(chunk)) {
-            return true;
-        }
-        while let Some(victim) = pool.next_victim(device, round, u64::MAX, false) {
-            // If it isn't ours to give back any more, the work that frees start has done so.
-            if Self::evict(pages, device, &victim, round).is_ok() && pool.used_of(victim.chunk) == 0
-            {
-                pool.give_back(victim.chunk);
+        let size = pool.chunk_bytes();
+        for _ in 0..PATIENCE {
+            let chunks = pool.state().chunks.len().min((end / size) as usize);
+            if (0..chunks).any(|chunk| pool.used_of(chunk) == 0 && pool.give_back(chunk)) {
                 return true;
             }
+            let round = pool.begin_round();
+            while let Some(victim) = pool.next_victim(device, round, u64::MAX, end, false) {
+                // If it isn't ours to give back any more, the work that frees start has done so.
+                match Self::evict(pages, device, &victim, round) {
+                    Ok(_) if pool.used_of(victim.chunk) == 0 => {
+                        pool.give_back(victim.chunk);
+                        return true;
+                    }
+                    Err(e) if e != EBUSY => return false,
+                    _ => (),
+                }
+            }
+            let is_leaving = |chunk: &Option<_>| chunk.as_ref().is_some_and(|c: &Chunk| c.leaving);
+            if !pool.state().chunks.iter().take(chunks).any(is_leaving) {
+                return false;
+            }
+            // Someone else is about to evict one.
+            fsleep(Delta::from_millis(1));
         }
         false
     }
@@ -276,16 +309,21 @@ impl<D: Driver> Pool<D> {
         evictor.round
     }
 
-    /// The next chunk to be evicted. With `asks`, may ask VMs what was accessed.
+    /// The next chunk to be evicted: filled before some time, and ending at a local address or before. With `asks`, may
+    /// ask VMs what was accessed, and leaves out what jobs hold that can't fault.
     fn next_victim(
         &self,
         device: &drm::Device<D>,
         round: u64,
         before: u64,
+        end: u64,
         asks: bool,
     ) -> Option<Victim> {
         let policy = device.evict_policy().policy();
+        let may_ask = asks;
         let asks = asks && policy.asks();
+        let size = self.chunk_bytes();
+        let fits = |chunk| self.used_of(chunk) > 0 && (chunk as u64 + 1) * size <= end;
         if asks {
             let settled = self.state().settled();
             for victim in settled.iter().flatten() {
@@ -294,9 +332,15 @@ impl<D: Driver> Pool<D> {
         }
         let mut asked = 0;
         loop {
-            let victim = self
-                .state()
-                .choose(policy, round, before, |chunk| self.used_of(chunk) > 0)?;
+            let victim = self.state().choose(policy, round, before, fits)?;
+            if may_ask && self.is_held(device, &victim) {
+                let mut state = self.state();
+                if let Some(chunk) = state.chunks.get_mut(victim.chunk).and_then(|c| c.as_mut()) {
+                    chunk.leaving = false;
+                    chunk.tried = round;
+                }
+                continue;
+            }
             if !asks || !victim.ready || asked == ASKED {
                 return Some(victim);
             }
@@ -324,20 +368,27 @@ impl<D: Driver> Pool<D> {
 
     /// Whether the device has accessed a chunk since that was last asked.
     fn was_accessed(&self, device: &drm::Device<D>, victim: &Victim) -> bool {
+        let memory = self.memory_of(victim);
+        let homes = victim.homes.iter().flatten();
+        homes.fold(false, |accessed, home| {
+            let vm = find_vm(device, home.vm);
+            accessed | vm.is_some_and(|vm| vm.take_accessed(home.block, &memory))
+        })
+    }
+
+    /// Whether a job that can't fault has its memory in a chunk: evicting it would wait for that.
+    fn is_held(&self, device: &drm::Device<D>, victim: &Victim) -> bool {
+        let memory = self.memory_of(victim);
+        victim.homes.iter().flatten().any(|home| {
+            let vm = find_vm(device, home.vm).filter(|vm| !vm.can_fault());
+            vm.is_some_and(|vm| vm.holds_any(home.block, &memory))
+        })
+    }
+
+    /// The local addresses of a chunk.
+    fn memory_of(&self, victim: &Victim) -> Range<u64> {
         let size = self.chunk_bytes();
-        let start = victim.chunk as u64 * size;
-        let mut accessed = false;
-        for home in victim.homes.iter().flatten() {
-            let vm = {
-                let vms = device.vms().lock();
-                let mut vms = vms.iter().map(|(_, vm)| vm);
-                vms.find(|vm| vm.number() == home.vm).cloned()
-            };
-            if let Some(vm) = vm {
-                accessed |= vm.take_accessed(home.block, start..start + size);
-            }
-        }
-        accessed
+        victim.chunk as u64 * size..(victim.chunk as u64 + 1) * size
     }
 
     /// Evicts a chunk. Returns how many pages.
@@ -390,28 +441,29 @@ impl<D: Driver> Vm<D> {
         pages.map_or(0, |pages| pages.owner().state().evictor.clock.now)
     }
 
+    /// Whether a job needs what lies of a block in a part of its memory.
+    fn holds_any(&self, block: VaRange, memory: &Range<u64>) -> bool {
+        let tables = self.tables.lock();
+        let mirrors = &tables.mirrors;
+        let mut held = mirrors.frames.overlaps(block).filter_map(|entry| {
+            let part = part_in(&entry, memory)?;
+            let cpu = entry.value.cpu + (part.start() - entry.range.start());
+            Some(mirrors.holds.needs(&VaRange::new(cpu, part.size()).ok()?))
+        });
+        held.any(|is_needed| is_needed)
+    }
+
     /// Whether the device has accessed what lies of a block in a part of its memory since that was last asked.
     ///
     /// Process context, sleeps; no table lock may be held.
-    fn take_accessed(&self, block: VaRange, memory: Range<u64>) -> bool {
+    fn take_accessed(&self, block: VaRange, memory: &Range<u64>) -> bool {
         let mut prepared = <D::PageTable as PageTable>::Prepared::default();
         let mut hull = None::<VaRange>;
         let flush = {
             let mut tables = self.tables.lock();
             let tables = &mut *tables;
             for entry in tables.mirrors.frames.overlaps(block) {
-                let Location::Device(at) = entry.value.location else {
-                    continue;
-                };
-                if at >= memory.end || at + entry.range.size() <= memory.start {
-                    continue;
-                }
-                let from = entry.range.start() + memory.start.saturating_sub(at);
-                let to = entry
-                    .range
-                    .end()
-                    .min(entry.range.start() + (memory.end - at));
-                let Some(part) = VaRange::from_bounds(from, to) else {
+                let Some(part) = part_in(&entry, memory) else {
                     continue;
                 };
                 if tables.page_table.take_accessed(&mut prepared, part) {
@@ -431,4 +483,21 @@ impl<D: Driver> Vm<D> {
         }
         true
     }
+}
+
+/// The device addresses of an entry whose memory lies in a part of the device's.
+fn part_in(entry: &Entry<'_, Frame>, memory: &Range<u64>) -> Option<VaRange> {
+    let Location::Device(at) = entry.value.location else {
+        return None;
+    };
+    let from = entry.range.start() + memory.start.saturating_sub(at);
+    let to = entry.range.start() + memory.end.checked_sub(at)?;
+    VaRange::from_bounds(from, to.min(entry.range.end()))
+}
+
+/// The VM that the evictor knows by a number, if it is not closed.
+fn find_vm<D: Driver>(device: &drm::Device<D>, number: usize) -> Option<Arc<Vm<D>>> {
+    let vms = device.vms().lock();
+    let mut vms = vms.iter().map(|(_, vm)| vm);
+    vms.find(|vm| vm.number() == number).cloned()
 }

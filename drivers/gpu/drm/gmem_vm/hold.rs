@@ -69,6 +69,16 @@ impl Held {
     }
 }
 
+/// For whom one more has to wait.
+enum Crowd {
+    /// For nobody.
+    None,
+    /// For a job.
+    Job(ARef<Fence>),
+    /// For those that are not there yet, and soon will be, or give up.
+    Soon,
+}
+
 /// All memory that is held in a VM, under its table lock.
 #[derive(Default)]
 pub(crate) struct Holds {
@@ -114,12 +124,20 @@ impl Holds {
         swap_remove(&mut self.all, at)
     }
 
-    /// A job that must end before another may hold memory.
-    fn crowd(&self) -> Option<ARef<Fence>> {
-        let mut fences = self.all.iter().filter_map(|held| held.fence.as_ref());
-        let first = fences.find(|fence| !fence.is_signaled())?;
-        let others = fences.filter(|fence| !fence.is_signaled()).count();
-        (1 + others >= MOST).then(|| first.clone())
+    /// Whether another may hold memory, and if not, for whom it has to wait.
+    fn crowd(&self) -> Crowd {
+        let held = || self.all.iter().filter(|held| !held.is_over());
+        match held().find_map(|held| held.fence.as_ref()) {
+            _ if held().count() < MOST => Crowd::None,
+            Some(fence) => Crowd::Job(fence.clone()),
+            None => Crowd::Soon,
+        }
+    }
+
+    /// Whether a job that is there needs any of a range.
+    pub(crate) fn needs(&self, range: &VaRange) -> bool {
+        let mut there = self.all.iter().filter(|held| held.fence.is_some());
+        there.any(|held| !held.is_over() && held.meets(range))
     }
 
     /// Lets no job be there, until [`end_change`](Self::end_change).
@@ -159,11 +177,11 @@ impl<D: Driver> Hold<D> {
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if the memory was taken out again, or there are too many: nothing was published. Those of `publish`.
+    /// `EAGAIN` if the memory was taken out again: nothing was published. Those of `publish`.
     pub fn publish(self, publish: impl FnOnce() -> Result<ARef<Fence>>) -> Result<ARef<Fence>> {
         let mut tables = self.vm.tables.lock();
         let holds = &mut tables.mirrors.holds;
-        if holds.changing > 0 || holds.crowd().is_some() {
+        if holds.changing > 0 {
             return Err(EAGAIN);
         }
         let held = holds.find(self.number).ok_or(EAGAIN)?;
@@ -203,33 +221,33 @@ impl<D: Driver> Vm<D> {
         if cpu.is_empty() {
             return Ok(None);
         }
-        loop {
-            let (over, crowd, changing) = {
-                let holds = &mut self.tables.lock().mirrors.holds;
-                let over = holds.take(Held::is_over);
-                (over, holds.crowd(), holds.changing > 0)
-            };
-            match crowd {
-                Some(fence) => fence.wait(true, None)?,
-                None if changing => {
-                    check_killed()?;
-                    fsleep(Delta::from_millis(1));
-                }
-                None if over.is_none() => break,
-                None => (),
-            }
-        }
         let mut cpu = Some(cpu);
         let mut room = KVec::new();
         let number = loop {
-            let wanted = {
+            let (over, crowd, wanted) = {
                 let holds = &mut self.tables.lock().mirrors.holds;
-                match holds.add(&mut cpu, &mut room) {
-                    Some(number) => break number,
-                    None => 2 * holds.all.capacity().max(4),
+                let over = holds.take(Held::is_over);
+                let crowd = match holds.crowd() {
+                    Crowd::None if holds.changing > 0 => Crowd::Soon,
+                    crowd => crowd,
+                };
+                if over.is_none() && matches!(crowd, Crowd::None) {
+                    if let Some(number) = holds.add(&mut cpu, &mut room) {
+                        break number;
+                    }
                 }
+                (over, crowd, 2 * holds.all.capacity().max(4))
             };
-            room = KVec::with_capacity(wanted, GFP_KERNEL)?;
+            match crowd {
+                // Freed without the lock; there may be more.
+                _ if over.is_some() => (),
+                Crowd::None => room = KVec::with_capacity(wanted, GFP_KERNEL)?,
+                Crowd::Job(fence) => fence.wait(true, None)?,
+                Crowd::Soon => {
+                    check_killed()?;
+                    fsleep(Delta::from_millis(1));
+                }
+            }
         };
         let hold = Hold {
             vm: self.clone(),

@@ -466,8 +466,9 @@ impl<D: Driver> Vm<D> {
         let Some(pages) = self.device.process_pages() else {
             return Ok(());
         };
-        let available = pages.owner().available(&self.device);
-        if available >= order.block.size() {
+        let size = order.block.size();
+        let available = pages.owner().reserve(&self.device, size);
+        if available >= size {
             return Ok(());
         }
         let cpu = order.cpu(&order.block);

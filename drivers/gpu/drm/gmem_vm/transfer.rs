@@ -79,6 +79,13 @@ impl Runs {
     }
 }
 
+/// Who takes device memory, and what is left of what he took last.
+struct Taker<'a, D: Driver> {
+    pages: &'a Arc<Pages<D>>,
+    claim: Option<Claim<Pool<D>>>,
+    visit: &'a mut Visit,
+}
+
 /// How pages get from host to device memory and back.
 pub(crate) struct Transfer<'a, D: Driver> {
     device: &'a drm::Device<D>,
@@ -218,23 +225,27 @@ impl<'a, D: Driver> Transfer<'a, D> {
         visit: &mut Visit,
     ) -> Result {
         let mut runs = Runs::default();
-        let mut claim: Option<Claim<Pool<D>>> = None;
+        let mut taker = Taker {
+            pages,
+            claim: None,
+            visit,
+        };
         let mut page = 0;
         while let Some(slot) = migration.next(page) {
             page = slot.page + (1 << slot.order);
             if slot.order == 0 {
-                self.bring(pages, migration, slot, &make, &mut claim, &mut runs, visit)?;
+                self.bring(&mut taker, migration, slot, &make, &mut runs)?;
                 continue;
             }
             let wanted = slot.source != Source::Nothing || make(slot.page);
             let folio = wanted
-                .then(|| Pool::claim_huge(pages, self.device, visit)?.folio(slot.order))
+                .then(|| Pool::claim_huge(pages, self.device, taker.visit)?.folio(slot.order))
                 .flatten();
             match folio {
                 Some(folio) => self.place(migration, &slot, folio, &mut runs)?,
                 None => {
                     for slot in slot.split() {
-                        self.bring(pages, migration, slot, &make, &mut claim, &mut runs, visit)?;
+                        self.bring(&mut taker, migration, slot, &make, &mut runs)?;
                     }
                 }
             }
@@ -245,22 +256,20 @@ impl<'a, D: Driver> Transfer<'a, D> {
     /// Gives one page a place.
     fn bring(
         &self,
-        pages: &Arc<Pages<D>>,
+        taker: &mut Taker<'_, D>,
         migration: &mut Migration<'_>,
         slot: Slot,
         make: &impl Fn(usize) -> bool,
-        claim: &mut Option<Claim<Pool<D>>>,
         runs: &mut Runs,
-        visit: &mut Visit,
     ) -> Result {
         if slot.source == Source::Nothing && !make(slot.page) {
             return Ok(());
         }
-        if claim.as_ref().is_none_or(|claim| claim.left() == 0) {
+        if taker.claim.as_ref().is_none_or(|claim| claim.left() == 0) {
             let left = migration.pages() - slot.page;
-            *claim = Pool::claim(pages, self.device, left, visit);
+            taker.claim = Pool::claim(taker.pages, self.device, left, taker.visit);
         }
-        match claim.as_mut().and_then(|claim| claim.folio(0)) {
+        match taker.claim.as_mut().and_then(|claim| claim.folio(0)) {
             Some(folio) => self.place(migration, &slot, folio, runs),
             // It is mapped where it is.
             None => Ok(()),

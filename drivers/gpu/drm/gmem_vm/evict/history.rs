@@ -39,16 +39,17 @@ impl Value for Seen {
 }
 
 /// When blocks of a VM were needed.
-#[derive(Default)]
 pub struct History {
     seen: RangeMap<Seen>,
+    most: usize,
 }
 
 impl History {
-    /// Nothing is known.
-    pub const fn new() -> Self {
+    /// Nothing is known; of so many blocks something can be. If it is more, all is forgotten, and begins anew.
+    pub const fn new(most: usize) -> Self {
         Self {
             seen: RangeMap::new(),
+            most,
         }
     }
 
@@ -77,6 +78,9 @@ impl History {
     }
 
     fn set(&mut self, block: VaRange, needed: u64, interval: u64, evicted: bool) -> Result {
+        if self.seen.len() >= self.most {
+            self.seen = RangeMap::new();
+        }
         self.seen.reserve(1)?;
         let seen = Seen {
             needed,
@@ -108,7 +112,7 @@ mod tests {
 
     #[test]
     fn only_what_was_evicted_is_needed_again() -> Result {
-        let (mut history, mut clock) = (History::new(), Clock::default());
+        let (mut history, mut clock) = (History::new(100), Clock::default());
         clock.now = 5;
         assert_eq!(history.need(block(1)?, &clock)?, Need::default());
         // More of it comes.
@@ -128,8 +132,20 @@ mod tests {
     }
 
     #[test]
+    fn not_too_much_is_remembered() -> Result {
+        let (mut history, clock) = (History::new(4), Clock::default());
+        for i in 0..100 {
+            let clock = Clock { now: i };
+            history.need(block(i)?, &clock)?;
+            assert!(history.seen.len() <= 4);
+        }
+        assert!(!history.need(block(7)?, &clock)?.again);
+        Ok(())
+    }
+
+    #[test]
     fn parts_of_blocks_are_told_apart() -> Result {
-        let (mut history, mut clock) = (History::new(), Clock { now: 1 });
+        let (mut history, mut clock) = (History::new(100), Clock { now: 1 });
         let half = |i: u64| VaRange::new(i << 20, 1 << 20);
         history.need(half(0)?, &clock)?;
         history.need(half(1)?, &clock)?;

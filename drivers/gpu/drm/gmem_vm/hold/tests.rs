@@ -115,26 +115,32 @@ mod suite {
     fn there_are_not_too_many() -> Result {
         let mut holds = Holds::new();
         let mut jobs = KVec::new();
+        // Nobody is there yet.
         for i in 0..MOST as u64 {
-            assert!(holds.crowd().is_none());
-            let number = add(&mut holds, &[(i, i + 1)])?;
+            assert!(matches!(holds.crowd(), Crowd::None));
+            add(&mut holds, &[(i, i + 1)])?;
+        }
+        assert!(matches!(holds.crowd(), Crowd::Soon));
+        for number in 1..=MOST as u64 {
             jobs.push(publish(&mut holds, number)?, GFP_KERNEL)?;
         }
-        // Those that are not there do not count.
-        add(&mut holds, &[(0, 4)])?;
-        let crowd = holds.crowd().ok_or(EINVAL)?;
-        assert!(!crowd.is_signaled());
+        let Crowd::Job(fence) = holds.crowd() else {
+            return Err(EINVAL);
+        };
+        assert!(!fence.is_signaled());
+        assert!(holds.needs(&range(3, 4)?) && !holds.needs(&range(100, 101)?));
         // Whichever ends makes room; the first is who is waited for.
         jobs.pop().ok_or(EINVAL)?.signal(Ok(()));
-        assert!(!crowd.is_signaled() && holds.crowd().is_none());
+        assert!(!fence.is_signaled() && matches!(holds.crowd(), Crowd::None));
         let number = add(&mut holds, &[(0, 1)])?;
         jobs.push(publish(&mut holds, number)?, GFP_KERNEL)?;
-        let crowd = holds.crowd().ok_or(EINVAL)?;
+        assert!(matches!(holds.crowd(), Crowd::Job(_)));
         jobs.remove(0).map_err(|_| EINVAL)?.signal(Err(EIO));
-        assert!(crowd.is_signaled() && holds.crowd().is_none());
+        assert!(fence.is_signaled() && matches!(holds.crowd(), Crowd::None));
         for job in jobs {
             job.signal(Ok(()));
         }
+        assert!(!holds.needs(&range(3, 4)?));
         Ok(())
     }
 
