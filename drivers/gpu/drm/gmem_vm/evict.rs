@@ -77,6 +77,9 @@ use self::{
     },
 };
 
+/// The last blocks that came are not evicted for others: an access needs several at a time, and would never have all of
+/// them where each drives another out. Whoever gets no room for that uses memory where it is.
+const KEPT: u64 = 8;
 /// Blocks of a VM that are remembered for each chunk that there is.
 const REMEMBERED: usize = 16;
 /// Blocks of a VM that are remembered at least.
@@ -249,6 +252,8 @@ impl<D: Driver> Pool<D> {
         let pool = pages.owner();
         let batch = device.evict_policy().policy().batch();
         let round = pool.begin_round();
+        let settled = pool.state().evictor.clock.now.saturating_sub(KEPT);
+        let before = before.min(settled);
         let (mut evicted, mut busy) = (0, 0);
         loop {
             let available = pool.reserve(device, wanted);
@@ -258,6 +263,8 @@ impl<D: Driver> Pool<D> {
             }
             check_killed()?;
             let Some(victim) = pool.next_victim(device, round, before, u64::MAX, true) else {
+                // What stays for being new must not stay for ever.
+                pool.state().evictor.clock.now += 1;
                 return Ok(());
             };
             match Self::evict(pages, device, &victim, round) {
