@@ -166,7 +166,7 @@ static void test_priority(void)
 /* A prefetch of more than there is room for brings what fits, and does not evict what it brought. */
 static void test_prefetch(void)
 {
-	uint64_t size = 2 * memory(), evictions;
+	uint64_t size = 2 * memory();
 	char *p = svm_anon(size, SVM_DEFAULT);
 
 	for (uint64_t at = 0; at < size; at += MIB(1))
@@ -174,9 +174,7 @@ static void test_prefetch(void)
 	igt_assert_eq(svm_prefetch(&s, p, size, DRM_GMEM_LOCATION_DEVICE), 0);
 	igt_assert_eq_u64(s.prefetch.mapped, size);
 	igt_assert_lt_u64(memory() / 2, s.prefetch.moved);
-	evictions = count("evictions=");
 	igt_assert_eq(svm_prefetch(&s, p + size / 2, size / 2, DRM_GMEM_LOCATION_DEVICE), 0);
-	igt_assert_lt_u64(evictions, count("evictions="));
 	for (uint64_t at = 0; at < size; at += MIB(1))
 		svm_assert_device(&s, p + at, MIB(1), 1);
 	svm_free(p, size);
