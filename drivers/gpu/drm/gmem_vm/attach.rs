@@ -110,11 +110,7 @@ impl<D: Driver> Device<D> {
     /// `ENOSPC`, `EINVAL`, `ENOMEM`; `EINTR` if the process is being killed.
     pub fn alloc_memory(device: &drm::Device<D>, size: u64, visible: bool) -> Result<MemoryBlock> {
         let memory = device.memory().ok_or(ENOSPC)?;
-        let end = if visible {
-            memory.visible()
-        } else {
-            memory.size()
-        };
+        let end = memory.end(visible);
         let mut result = memory.alloc(size, visible);
         let Some(pages) = device.process_pages() else {
             return result;
@@ -330,6 +326,7 @@ impl<D: Driver> Vm<D> {
         drop(subscription);
         if let Some(pages) = self.device.process_pages() {
             let history = pages.owner().state().evictor.forget(self.number());
+            // Without the lock.
             drop(history);
         }
     }

@@ -332,7 +332,7 @@ impl<D: Driver> Tables<D> {
             }
             if range.size() >= largest {
                 changes += 1;
-                unknown = Some(unknown.map_or(around, |u| u.hull(&around)));
+                unknown = Some(around.hull_with(unknown));
             }
         }
     }

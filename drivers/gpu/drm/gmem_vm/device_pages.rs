@@ -203,14 +203,9 @@ impl<D: Driver> Chunks<D> {
         let block = device.memory()?.alloc_chunk(bytes(self.size)).ok()?;
         let (local, _) = block.runs().next()?;
         let chunk = (local >> PAGE_SHIFT) as usize / self.size;
-        let taken = state.evictor.clock.now;
         *state.chunks.get_mut(chunk)? = Some(Chunk {
             _block: block,
-            facts: Facts {
-                taken,
-                needed: taken,
-                ..Facts::default()
-            },
+            facts: Facts::default(),
             homes: [None; HOMES],
             leaving: false,
             tried: 0,
@@ -231,6 +226,12 @@ impl<D: Driver> Chunks<D> {
             .filter(|recent| *recent < state.chunks.len())
             .filter(of)
             .or_else(|| (0..state.chunks.len()).find(of))
+    }
+
+    /// A chunk of which all pages are free.
+    fn find_empty(&self, state: &mut State<D>, device: &drm::Device<D>) -> Option<usize> {
+        self.find(state, |used| used == 0)
+            .or_else(|| self.grow(state, device))
     }
 
     /// Gives a chunk back, if it is ours and all of its pages are free.
@@ -266,12 +267,18 @@ impl<D: Driver> Chunks<D> {
 }
 
 impl<D: Driver> State<D> {
+    /// A chunk, if it is ours.
+    pub(crate) fn chunk(&mut self, chunk: usize) -> Option<&mut Chunk> {
+        self.chunks.get_mut(chunk)?.as_mut()
+    }
+
     /// Takes note that a chunk gets memory of a block; `is_first`: it had none.
     fn fill(&mut self, chunk: usize, is_first: bool, visit: &mut Visit) {
         let evictor = &mut self.evictor;
         let need = *visit.need.get_or_insert_with(|| evictor.need(&visit.home));
-        if let Some(chunk) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.as_mut()) {
-            chunk.fill(visit.home, need, visit.priority, is_first, &evictor.clock);
+        let clock = evictor.clock;
+        if let Some(chunk) = self.chunk(chunk) {
+            chunk.fill(visit.home, need, visit.priority, is_first, &clock);
         }
     }
 }
@@ -351,9 +358,7 @@ impl<D: Driver> Pool<D> {
         if state.closed {
             return None;
         }
-        let chunk = chunks
-            .find(&state, |used| used == 0)
-            .or_else(|| chunks.grow(&mut state, device))?;
+        let chunk = chunks.find_empty(&mut state, device)?;
         let claim = pages.claim(chunks.pages_of(chunk))?;
         let before = chunks.used.get(chunk)?.fetch_add(HUGE, Full);
         state.fill(chunk, before == 0, visit);
@@ -373,17 +378,13 @@ impl<D: Driver> Pool<D> {
             return None;
         }
         // So that the device can map them as one.
-        let whole = (most >= chunks.size)
-            .then(|| {
-                chunks
-                    .find(&state, |used| used == 0)
-                    .or_else(|| chunks.grow(&mut state, device))
-            })
-            .flatten();
+        let whole = match most >= chunks.size {
+            true => chunks.find_empty(&mut state, device),
+            false => None,
+        };
         let chunk = whole
             .or_else(|| chunks.find(&state, |used| used > 0 && used < chunks.size))
-            .or_else(|| chunks.find(&state, |used| used == 0))
-            .or_else(|| chunks.grow(&mut state, device))?;
+            .or_else(|| chunks.find_empty(&mut state, device))?;
         state.recent = chunk;
         let found = pages.find_free(chunks.pages_of(chunk), most)?;
         let count = found.len();

@@ -208,7 +208,7 @@ impl<D: Driver> State<D> {
             .filter(|(i, c)| !c.leaving && c.tried < round && c.facts.filled <= before && used(*i))
             .map(|(i, c)| ((c.facts.priority, policy.worth(&c.facts, &clock)), i))
             .min()?;
-        let ours = self.chunks.get_mut(chunk)?.as_mut()?;
+        let ours = self.chunk(chunk)?;
         ours.leaving = true;
         Some(Victim {
             chunk,
@@ -327,11 +327,9 @@ impl<D: Driver> Pool<D> {
         asks: bool,
     ) -> Option<Victim> {
         let policy = device.evict_policy().policy();
-        let may_ask = asks;
-        let asks = asks && policy.asks();
-        let size = self.chunk_bytes();
-        let fits = |chunk| self.used_of(chunk) > 0 && (chunk as u64 + 1) * size <= end;
-        if asks {
+        let policy_asks = asks && policy.asks();
+        let fits = |chunk| self.used_of(chunk) > 0 && self.memory_of(chunk).end <= end;
+        if policy_asks {
             let settled = self.state().settled();
             for victim in settled.iter().flatten() {
                 self.was_accessed(device, victim);
@@ -340,15 +338,14 @@ impl<D: Driver> Pool<D> {
         let mut asked = 0;
         loop {
             let victim = self.state().choose(policy, round, before, fits)?;
-            if may_ask && self.is_held(device, &victim) {
-                let mut state = self.state();
-                if let Some(chunk) = state.chunks.get_mut(victim.chunk).and_then(|c| c.as_mut()) {
+            if asks && self.is_held(device, &victim) {
+                if let Some(chunk) = self.state().chunk(victim.chunk) {
                     chunk.leaving = false;
                     chunk.tried = round;
                 }
                 continue;
             }
-            if !asks || !victim.ready || asked == ASKED {
+            if !policy_asks || !victim.ready || asked == ASKED {
                 return Some(victim);
             }
             asked += 1;
@@ -356,26 +353,23 @@ impl<D: Driver> Pool<D> {
                 return Some(victim);
             }
             let mut state = self.state();
-            let State {
-                chunks, evictor, ..
-            } = &mut *state;
-            if let Some(chunk) = chunks.get_mut(victim.chunk).and_then(|c| c.as_mut()) {
-                chunk.leaving = false;
-                let before = chunk.facts;
-                policy.accessed(&mut chunk.facts, &evictor.clock);
-                if chunk.facts == before {
+            let clock = state.evictor.clock;
+            if let Some(chunk) = state.chunk(victim.chunk) {
+                let known = chunk.facts;
+                policy.accessed(&mut chunk.facts, &clock);
+                if chunk.facts == known {
                     // It would be chosen again.
-                    chunk.leaving = true;
                     return Some(victim);
                 }
-                evictor.counts.spared += 1;
+                chunk.leaving = false;
+                state.evictor.counts.spared += 1;
             }
         }
     }
 
     /// Whether the device has accessed a chunk since that was last asked.
     fn was_accessed(&self, device: &drm::Device<D>, victim: &Victim) -> bool {
-        let memory = self.memory_of(victim);
+        let memory = self.memory_of(victim.chunk);
         let homes = victim.homes.iter().flatten();
         homes.fold(false, |accessed, home| {
             let vm = find_vm(device, home.vm);
@@ -385,7 +379,7 @@ impl<D: Driver> Pool<D> {
 
     /// Whether a job that can't fault has its memory in a chunk: evicting it would wait for that.
     fn is_held(&self, device: &drm::Device<D>, victim: &Victim) -> bool {
-        let memory = self.memory_of(victim);
+        let memory = self.memory_of(victim.chunk);
         victim.homes.iter().flatten().any(|home| {
             let vm = find_vm(device, home.vm).filter(|vm| !vm.can_fault());
             vm.is_some_and(|vm| vm.holds_any(home.block, &memory))
@@ -393,9 +387,9 @@ impl<D: Driver> Pool<D> {
     }
 
     /// The local addresses of a chunk.
-    fn memory_of(&self, victim: &Victim) -> Range<u64> {
+    fn memory_of(&self, chunk: usize) -> Range<u64> {
         let size = self.chunk_bytes();
-        victim.chunk as u64 * size..(victim.chunk as u64 + 1) * size
+        chunk as u64 * size..(chunk as u64 + 1) * size
     }
 
     /// Evicts a chunk. Returns how many pages.
@@ -407,26 +401,23 @@ impl<D: Driver> Pool<D> {
     ) -> Result<usize> {
         let result = Self::bring_chunk_back(pages, device, victim.chunk, false);
         let mut state = pages.owner().state();
-        let State {
-            chunks, evictor, ..
-        } = &mut *state;
+        let state = &mut *state;
         match &result {
             Ok(pages) => {
-                evictor.counts.evictions += 1;
-                evictor.counts.bytes += bytes(*pages);
+                state.evictor.counts.evictions += 1;
+                state.evictor.counts.bytes += bytes(*pages);
             }
-            Err(_) => evictor.counts.failed += 1,
+            Err(_) => state.evictor.counts.failed += 1,
         }
         // Unless it was given back meanwhile.
-        let left = chunks.get_mut(victim.chunk).and_then(|c| c.as_mut());
-        if let Some(chunk) = left {
+        if let Some(chunk) = state.chunk(victim.chunk) {
             chunk.leaving = false;
             chunk.tried = round;
         }
         if result.is_ok() {
             for home in victim.homes.iter().flatten() {
                 // Of a VM that has ended nothing is kept.
-                if let Some(history) = evictor.known(home.vm) {
+                if let Some(history) = state.evictor.known(home.vm) {
                     // What can't be remembered is not known.
                     let _ = history.evict(home.block, victim.facts.needed, victim.facts.interval);
                 }
@@ -474,7 +465,7 @@ impl<D: Driver> Vm<D> {
                     continue;
                 };
                 if tables.page_table.take_accessed(&mut prepared, part) {
-                    hull = Some(hull.map_or(part, |hull| hull.hull(&part)));
+                    hull = Some(part.hull_with(hull));
                 }
             }
             hull.map(|hull| tables.page_table.flush(prepared, hull, None))

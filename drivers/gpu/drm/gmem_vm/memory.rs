@@ -63,6 +63,15 @@ impl Memory {
         self.visible
     }
 
+    /// Where the memory ends, or its visible part, as a local address.
+    pub(crate) fn end(&self, visible: bool) -> u64 {
+        if visible {
+            self.visible
+        } else {
+            self.size()
+        }
+    }
+
     /// Bytes free at this moment.
     pub fn free(&self) -> u64 {
         self.buddy.avail()
@@ -80,8 +89,7 @@ impl Memory {
         if size == 0 || size & (self.granule.as_usize() as u64 - 1) != 0 {
             return Err(EINVAL);
         }
-        let limit = if visible { self.visible } else { self.size() };
-        if size > limit {
+        if size > self.end(visible) {
             return Err(ENOSPC);
         }
         let mode = if visible {

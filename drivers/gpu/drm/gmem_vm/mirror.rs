@@ -352,13 +352,13 @@ impl<D: Driver> Tables<D> {
         for entry in self.mirrors.frames.overlaps(range) {
             if fits(&entry.range, entry.value) {
                 let gone = self.page_table.zap(&mut token, entry.range);
-                zapped = Some(zapped.map_or(gone, |all: VaRange| all.hull(&gone)));
+                zapped = Some(gone.hull_with(zapped));
             }
         }
         let Some(zapped) = zapped else {
             return Ok(());
         };
-        *hull = Some(hull.map_or(zapped, |hull| hull.hull(&zapped)));
+        *hull = Some(zapped.hull_with(*hull));
         let (flushed, garbage) = self.page_table.flush(token, zapped, None).wait();
         // Nothing was prepared, so nothing is freed here.
         drop(garbage);
@@ -418,7 +418,7 @@ impl<D: Driver> Tables<D> {
                 rest = VaRange::from_bounds(whole.end(), range.end());
             }
             let gone = self.page_table.zap(prepared, part);
-            *hull = Some(hull.map_or(gone, |hull| hull.hull(&gone)));
+            *hull = Some(gone.hull_with(*hull));
             if gone == part {
                 self.mirrors.mapped -= gone.size();
                 self.mirrors.frames.clear(gone, |_| ());
@@ -506,7 +506,7 @@ impl<D: Driver> Vm<D> {
             let Some(range) = view.device(&cpu) else {
                 continue;
             };
-            around = Some(around.map_or(range, |around| around.hull(&range)));
+            around = Some(range.hull_with(around));
             let of_view = |range: &VaRange, frame: &Frame| {
                 range.start().wrapping_sub(frame.cpu) == view.distance
             };

@@ -390,7 +390,7 @@ impl<D: Driver> Vm<D> {
                 }
                 page_table.map(&mut prepared, &order.run(&piece));
                 mirrors.set_frame(piece.range, piece.frame, is_empty);
-                hull = Some(hull.map_or(piece.range, |hull| hull.hull(&piece.range)));
+                hull = Some(piece.range.hull_with(hull));
                 continue;
             };
             if piece.frame.write {
@@ -430,7 +430,7 @@ impl<D: Driver> Vm<D> {
                 }
                 page_table.map(&mut prepared, &order.run(&part));
                 mirrors.set_frame(range, part.frame, is_empty);
-                hull = Some(hull.map_or(range, |hull| hull.hull(&range)));
+                hull = Some(range.hull_with(hull));
             }
             if failed.is_some() {
                 break;

@@ -80,6 +80,11 @@ impl VaRange {
         }
     }
 
+    /// The smallest range that covers this one and another, if there is another.
+    pub fn hull_with(&self, other: Option<Self>) -> Self {
+        other.map_or(*self, |other| other.hull(self))
+    }
+
     /// The smallest range with bounds that are multiples of `align`, a power of two, that covers
     /// this one. Its end saturates at the last multiple that an address can have.
     pub fn align_outward(&self, align: u64) -> Self {
@@ -115,6 +120,8 @@ mod tests {
         let b = VaRange::new(0x3000, 0x4000)?;
         assert_eq!(a.intersect(&b), VaRange::from_bounds(0x3000, 0x4000));
         assert_eq!(a.hull(&b), VaRange::new(0x1000, 0x6000)?);
+        assert_eq!(a.hull_with(Some(b)), a.hull(&b));
+        assert_eq!(a.hull_with(None), a);
         assert!(a.intersect(&VaRange::new(0x4000, 1)?).is_none());
         assert!(a.contains(&VaRange::new(0x2000, 0x2000)?));
         assert!(!a.contains(&b));

@@ -3,7 +3,7 @@
 //! As NVIDIA's UVM does, for comparison.
 //!
 //! Its list is called LRU, but a 2 MiB chunk goes to the end of it only as memory comes in, never as it is accessed
-//! (`uvm_pmm_gpu.c`, "TODO: Bug 1765193").
+//! (`uvm_pmm_gpu.c`, their bug 1765193).
 
 use super::policy::{
     Clock,

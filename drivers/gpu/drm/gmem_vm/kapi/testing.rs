@@ -151,6 +151,13 @@ impl Process {
         self.map_aligned(pages, PROT_READ | PROT_WRITE)
     }
 
+    /// As [`map`](Self::map), and [filled](Memory::fill).
+    pub(super) fn map_filled(&self, pages: usize) -> Result<Memory<'_>> {
+        let memory = self.map(pages)?;
+        memory.fill()?;
+        Ok(memory)
+    }
+
     /// As [`map`](Self::map); it can only be read.
     pub(super) fn map_read_only(&self, pages: usize) -> Result<Memory<'_>> {
         self.map_aligned(pages, PROT_READ)

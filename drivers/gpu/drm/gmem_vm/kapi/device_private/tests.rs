@@ -212,8 +212,7 @@ mod suite {
     fn what_is_unmapped_is_free_again() -> Result {
         let process = Process::new()?;
         let pages = pages(64)?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         assert_eq!(
             Local::move_here(&pages, &process, memory.all(), 0, |_| true)?.pages,
             16
@@ -236,8 +235,7 @@ mod suite {
         let process = Process::new()?;
         let pages = pages(64)?;
         let local = pages.owner().clone();
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         assert_eq!(
             Local::move_here(&pages, &process, memory.all(), 0, |_| true)?.pages,
             16
@@ -259,8 +257,7 @@ mod suite {
             ..Default::default()
         };
         let pages = Local::pages(64, manners)?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         assert_eq!(
             Local::move_here(&pages, &process, memory.range(4..8), 0, |_| true)?.pages,
             4

@@ -180,8 +180,7 @@ mod suite {
     fn a_stale_snapshot_is_refused() -> Result {
         let process = Process::new()?;
         let users = process.users()?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let subscription = subscribe(&process)?;
         let mut buffer = Buffer::new();
         let mut other = Buffer::new();
@@ -211,8 +210,7 @@ mod suite {
     fn changes_elsewhere_do_not_matter() -> Result {
         let process = Process::new()?;
         let users = process.users()?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let subscription = subscribe(&process)?;
         let mut buffer = Buffer::new();
         let snapshot = Snapshot::take(
@@ -242,8 +240,7 @@ mod suite {
     fn device_memory_is_seen_by_its_owner_only() -> Result {
         let process = Process::new()?;
         let pages = Local::pages(64, Manners::default())?;
-        let memory = process.map(8)?;
-        memory.fill()?;
+        let memory = process.map_filled(8)?;
         let subscription = subscribe(&process)?;
         let moved = Local::move_here(&pages, &process, memory.range(2..5), 16, |_| true)?;
         assert_eq!(moved.pages, 3);

@@ -27,8 +27,7 @@ mod suite {
     fn there_and_back_as_the_cpu_touches() -> Result {
         let process = Process::new()?;
         let local = Local::pages(64, Manners::default())?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let went = Local::move_here(&local, &process, memory.all(), 8, |_| true)?;
         assert_eq!(went, moved(16, 0));
         for page in 0..16 {
@@ -52,8 +51,7 @@ mod suite {
             ..Default::default()
         };
         let local = Local::pages(64, manners)?;
-        let memory = process.map(20)?;
-        memory.fill()?;
+        let memory = process.map_filled(20)?;
         assert_eq!(
             Local::move_here(&local, &process, memory.all(), 0, |_| true)?.pages,
             20
@@ -73,8 +71,7 @@ mod suite {
     fn back_at_will() -> Result {
         let process = Process::new()?;
         let local = Local::pages(64, Manners::default())?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         Local::move_here(&local, &process, memory.all(), 0, |_| true)?;
         let back = Local::move_back(&local, &process, memory.range(4..8), false)?;
         assert_eq!(back, moved(4, 0));
@@ -91,8 +88,7 @@ mod suite {
     fn what_has_no_destination_stays() -> Result {
         let process = Process::new()?;
         let local = Local::pages(64, Manners::default())?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let went = Local::move_here(&local, &process, memory.all(), 0, |page| page % 3 == 1)?;
         assert_eq!(went, moved(5, 0));
         assert!(memory.check());
@@ -127,8 +123,7 @@ mod suite {
     fn one_that_is_dropped_changes_nothing() -> Result {
         let process = Process::new()?;
         let local = Local::pages(64, Manners::default())?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         memory.unmap(14..16)?;
         let users = process.users()?;
         {
@@ -164,8 +159,7 @@ mod suite {
     fn other_kinds_than_fit_are_dropped() -> Result {
         let process = Process::new()?;
         let local = Local::pages(64, Manners::default())?;
-        let memory = process.map(4)?;
-        memory.fill()?;
+        let memory = process.map_filled(4)?;
         let users = process.users()?;
         {
             let map = MemoryMap::lock(&users);
@@ -198,8 +192,7 @@ mod suite {
     fn ranges_that_are_none() -> Result {
         let process = Process::new()?;
         let local = Local::pages(64, Manners::default())?;
-        let memory = process.map(8)?;
-        memory.fill()?;
+        let memory = process.map_filled(8)?;
         memory.unmap(6..8)?;
         let users = process.users()?;
         let map = MemoryMap::lock(&users);
@@ -243,8 +236,7 @@ mod suite {
         let process = Process::new()?;
         let one = Local::pages(16, Manners::default())?;
         let two = Local::pages(16, Manners::default())?;
-        let memory = process.map(8)?;
-        memory.fill()?;
+        let memory = process.map_filled(8)?;
         assert_eq!(
             Local::move_here(&one, &process, memory.all(), 0, |page| page < 4)?.pages,
             4
@@ -311,8 +303,7 @@ mod suite {
     fn a_huge_folio_goes_to_many_small_ones() -> Result {
         let process = Process::new()?;
         let local = Local::pages(1024, Manners::default())?;
-        let memory = process.map(512)?;
-        memory.fill()?;
+        let memory = process.map_filled(512)?;
         let went = Local::move_here(&local, &process, memory.all(), 512, |page| page != 511)?;
         // The last one has no place there.
         assert_eq!(went, moved(511, 0));
@@ -330,8 +321,7 @@ mod suite {
             ..Default::default()
         };
         let local = Local::pages(512, manners)?;
-        let memory = process.map(512)?;
-        memory.fill()?;
+        let memory = process.map_filled(512)?;
         assert_eq!(
             Local::move_here(&local, &process, memory.all(), 0, |_| true)?.pages,
             512
@@ -361,8 +351,7 @@ mod suite {
     fn a_part_of_a_huge_folio() -> Result {
         let process = Process::new()?;
         let local = Local::pages(512, Manners::default())?;
-        let memory = process.map(512)?;
-        memory.fill()?;
+        let memory = process.map_filled(512)?;
         assert_eq!(
             Local::move_here(&local, &process, memory.all(), 0, |_| true)?.pages,
             512
@@ -382,8 +371,7 @@ mod suite {
     fn eviction_brings_pages_back() -> Result {
         let process = Process::new()?;
         let local = Local::pages(64, Manners::default())?;
-        let memory = process.map(20)?;
-        memory.fill()?;
+        let memory = process.map_filled(20)?;
         assert_eq!(
             Local::move_here(&local, &process, memory.all(), 10, |_| true)?.pages,
             20
@@ -421,8 +409,7 @@ mod suite {
     fn eviction_of_a_huge_folio() -> Result {
         let process = Process::new()?;
         let local = Local::pages(1024, Manners::default())?;
-        let memory = process.map(512)?;
-        memory.fill()?;
+        let memory = process.map_filled(512)?;
         assert_eq!(
             Local::move_here(&local, &process, memory.all(), 512, |_| true)?.pages,
             512
@@ -458,8 +445,7 @@ mod suite {
                 .ok_or(ENOSPC)?,
         );
         assert_eq!(local.owner().freed(), 512);
-        let memory = process.map(8)?;
-        memory.fill()?;
+        let memory = process.map_filled(8)?;
         assert_eq!(
             Local::move_here(&local, &process, memory.all(), 16, |_| true)?.pages,
             8
@@ -476,8 +462,7 @@ mod suite {
     fn host_memory_can_go_to_other_host_memory() -> Result {
         let process = Process::new()?;
         let local = Local::pages(1, Manners::default())?;
-        let memory = process.map(4)?;
-        memory.fill()?;
+        let memory = process.map_filled(4)?;
         let users = process.users()?;
         {
             let map = MemoryMap::lock(&users);

@@ -121,8 +121,7 @@ mod suite {
     #[test]
     fn an_unmap_is_told_in_two_passes() -> Result {
         let process = Process::new()?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let log = Log::new(0)?;
         let subscription = listen(&process, memory.all(), 1, &log)?;
         assert_eq!(subscription.mm().as_raw(), process.as_raw());
@@ -138,8 +137,7 @@ mod suite {
     #[test]
     fn other_changes_are_told_to_the_page() -> Result {
         let process = Process::new()?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let log = Log::new(0)?;
         let _subscription = listen(&process, memory.all(), 1, &log)?;
         let users = process.users()?;
@@ -168,8 +166,7 @@ mod suite {
     #[test]
     fn only_the_range_is_told_of() -> Result {
         let process = Process::new()?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let log = Log::new(0)?;
         let _subscription = listen(&process, memory.range(4..8), 1, &log)?;
         memory.unmap(2..4)?;
@@ -185,8 +182,7 @@ mod suite {
     #[test]
     fn all_first_passes_come_before_the_second_ones() -> Result {
         let process = Process::new()?;
-        let memory = process.map(4)?;
-        memory.fill()?;
+        let memory = process.map_filled(4)?;
         let log = Log::new(0)?;
         let _one = listen(&process, memory.all(), 1, &log)?;
         let _two = listen(&process, memory.all(), 2, &log)?;
@@ -215,8 +211,7 @@ mod suite {
     fn more_changes_at_a_time_than_there_is_room_for() -> Result {
         const CHANGES: usize = FINISHES + 2;
         let process = Process::new()?;
-        let memory = process.map(2 * CHANGES)?;
-        memory.fill()?;
+        let memory = process.map_filled(2 * CHANGES)?;
         // No second pass ends before all first ones have begun.
         let log = Log::new(CHANGES)?;
         let subscription = listen(&process, memory.all(), 1, &log)?;
@@ -240,8 +235,7 @@ mod suite {
     #[test]
     fn the_end_waits_for_callbacks_and_is_the_end() -> Result {
         let process = Process::new()?;
-        let memory = process.map(4)?;
-        memory.fill()?;
+        let memory = process.map_filled(4)?;
         let log = Log::new(2)?;
         let subscription = listen(&process, memory.all(), 1, &log)?;
         ZapLater::new(process.users()?, memory.range(0..1))?.start();
@@ -316,8 +310,7 @@ mod suite {
     #[test]
     fn a_window_knows_what_changed_in_it() -> Result {
         let process = Process::new()?;
-        let memory = process.map(16)?;
-        memory.fill()?;
+        let memory = process.map_filled(16)?;
         let log = Log::new(0)?;
         let subscription = listen(&process, memory.all(), 1, &log)?;
         let open = |pages| subscription.open(memory.range(pages));
@@ -352,8 +345,7 @@ mod suite {
     #[test]
     fn a_change_waits_for_who_reads() -> Result {
         let process = Process::new()?;
-        let memory = process.map(4)?;
-        memory.fill()?;
+        let memory = process.map_filled(4)?;
         let log = Log::new(0)?;
         let subscription = listen(&process, memory.all(), 1, &log)?;
         let window = subscription.open(memory.all())?;
