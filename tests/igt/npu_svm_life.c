@@ -425,6 +425,53 @@ static void test_many_queues(void)
 	svm_close(&s);
 }
 
+struct neighbour {
+	char *page;
+	volatile uint32_t *stop;
+};
+
+static void *neighbour_thread(void *arg)
+{
+	struct neighbour *n = arg;
+
+	for (uint64_t i = 0; !*n->stop; i++) {
+		madvise(n->page, PAGE, MADV_DONTNEED);
+		*(volatile uint64_t *)n->page = i;
+	}
+	return NULL;
+}
+
+/* What changes all the time keeps the device from nothing but itself. */
+static void test_restless(void)
+{
+	volatile uint32_t *flags = svm_flags();
+	pthread_t thread;
+	struct svm s;
+
+	svm_open(&s);
+	for (int in_place = 0; in_place < 2; in_place++) {
+		struct neighbour n = { .stop = &flags[in_place] };
+		char *p = svm_anon(MIB(2), SVM_SMALL);
+
+		if (in_place)
+			igt_assert_eq(svm_advise(&s, p, MIB(2), DRM_GMEM_ATTR_ACCESS,
+						 DRM_GMEM_ACCESS_IN_PLACE), 0);
+		n.page = p + MIB(1) - PAGE;
+		svm_thread(&thread, neighbour_thread, &n);
+		for (uint64_t at = 0; at < MIB(2); at += MIB(1))
+			igt_assert_eq(svm_write(&s, p + at, MIB(1) - PAGE, at), 0);
+		for (uint64_t at = 0; at < MIB(2); at += MIB(1))
+			svm_assert_device(&s, p + at, MIB(1) - PAGE, at);
+		*n.stop = 1;
+		svm_join(thread);
+		for (uint64_t at = 0; at < MIB(2); at += MIB(1))
+			svm_assert_cpu(p + at, MIB(1) - PAGE, at);
+		svm_free(p, MIB(2));
+	}
+	svm_close(&s);
+	svm_flags_free(flags);
+}
+
 int igt_main()
 {
 	static const struct {
@@ -473,4 +520,8 @@ int igt_main()
 	igt_describe("Several queues fault on the same pages");
 	igt_subtest("many-queues")
 		test_many_queues();
+
+	igt_describe("A page is given up and made all the time while a job writes those beside it");
+	igt_subtest("restless")
+		test_restless();
 }

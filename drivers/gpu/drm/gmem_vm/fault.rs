@@ -502,20 +502,30 @@ impl<D: Driver> Vm<D> {
             return Err(EFAULT);
         }
         // No more at a time than one page table has.
-        let block = self.block(found, at, treatment.shift.min(BLOCK_SHIFT))?;
+        let mut shift = treatment.shift.min(BLOCK_SHIFT);
         let around = self.block(found, at, treatment.shift)?;
-        let wanted = VaRange::from_bounds(at.max(page), end).and_then(|w| w.intersect(&block));
-        let mut order = treatment.order(found, block, advised)?;
-        order.makes = wanted.is_some();
-        if let Some(wanted) = wanted {
-            order.wanted = wanted;
-            order.want = match access {
-                // Once it can be read, the device knows what is wrong.
-                FaultAccess::Write if !refused => Want::Write,
-                _ => Want::Read,
-            };
-        }
-        let mut result = self.populate(process, buffer, &order);
+        let (block, mut order, mut result) = loop {
+            let block = self.block(found, at, shift)?;
+            let wanted = VaRange::from_bounds(at.max(page), end).and_then(|w| w.intersect(&block));
+            let mut order = treatment.order(found, block, advised)?;
+            order.makes = wanted.is_some();
+            if let Some(wanted) = wanted {
+                order.wanted = wanted;
+                order.want = match access {
+                    // Once it can be read, the device knows what is wrong.
+                    FaultAccess::Write if !refused => Want::Write,
+                    _ => Want::Read,
+                };
+            }
+            let result = self.populate(process, buffer, &order);
+            if result.as_ref().is_err_and(|e| *e == EBUSY) && block.size() > PAGE_SIZE as u64 {
+                // All of it does not hold still for long enough, and most of it is not what the device waits for.
+                shift = block.size().ilog2().into();
+                shift -= u64::from(block.size().is_power_of_two());
+                continue;
+            }
+            break (block, order, result);
+        };
         let is_bad = result.as_ref().is_err_and(|e| *e == EFAULT || *e == EPERM);
         if is_bad && order.wanted.size() > PAGE_SIZE as u64 {
             // It may be something behind that is bad: that is for another fault to find out.

@@ -87,7 +87,7 @@ use kernel::{
 };
 
 /// How often a snapshot is taken anew before the range is given up for now.
-const TRIES: usize = 64;
+const TRIES: usize = 8;
 
 /// Where pages should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
