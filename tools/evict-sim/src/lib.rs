@@ -5,7 +5,7 @@
 //! | module | what it has |
 //! |---|---|
 //! | [`trace`] | accesses of a device, as `npu-device --trace` writes them |
-//! | [`belady`] | the optimum, which knows the future |
+//! | [`mod@belady`] | the optimum, which knows the future |
 //! | [`policy`] | the kernel's policies, in a model of the evictor |
 //! | [`workload`] | traces that are made up |
 //! | [`table`] | all of them, compared |

@@ -202,7 +202,7 @@ impl Device<'_> {
     }
 }
 
-/// What a run costs with a policy. The rules are those of [`crate::belady`].
+/// What a run costs with a policy. The rules are those of [`mod@crate::belady`].
 pub fn simulate(run: &[Access], policy: &dyn Policy, setup: Setup) -> Cost {
     assert!(setup.capacity > 0);
     let chunks = setup.capacity as usize;
