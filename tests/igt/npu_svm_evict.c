@@ -140,6 +140,62 @@ static void test_loop(void)
 	igt_assert_lt_u64(moved[0], moved[1]);
 }
 
+/* Writes to a file of procfs. */
+static void drop_caches(void)
+{
+	igt_assert_eq(npu_sysfs_write("/proc/sys/vm/drop_caches", "2"), 0);
+}
+
+/* What the device only reads is not copied back; what it writes is, and as it is there. */
+static void test_clean(void)
+{
+	const uint64_t size = memory() * 3 / 2, one = KIB(256);
+	uint64_t bytes, dropped;
+	char *p = svm_anon(size, SVM_DEFAULT);
+
+	svm_put(p, size, 1);
+	bytes = count(" bytes=");
+	dropped = count("dropped=");
+	loop(p, size, 2);
+	igt_assert_lt_u64(dropped, count("dropped="));
+	igt_assert_eq_u64(count(" bytes="), bytes);
+	svm_assert_cpu(p, size, 1);
+
+	/* Read, then written, by the device. */
+	for (uint64_t at = 0; at < size; at += 4 * one) {
+		igt_assert_eq(svm_read(&s, p + at, one), 0);
+		igt_assert_eq(svm_write(&s, p + at, one, 7), 0);
+	}
+	loop(p, size, 1);
+	igt_assert_lt_u64(bytes, count(" bytes="));
+	for (uint64_t at = 0; at < size; at += 4 * one)
+		svm_assert_cpu(p + at, one, 7);
+
+	/* Memory that the host keeps for it is given up if it is short of some. */
+	svm_put(p, size, 1);
+	loop(p, memory() / 2, 1);
+	igt_assert_lt_u64(0, count("copies="));
+	for (int i = 0; i < 100 && count("copies="); i++)
+		drop_caches();
+	igt_assert_eq_u64(count("copies="), 0);
+	bytes = count(" bytes=");
+	loop(p, size, 1);
+	igt_assert_lt_u64(bytes, count(" bytes="));
+	svm_assert_cpu(p, size, 1);
+
+	/* Who does not keep it copies. */
+	igt_assert_eq(set_policy("uvm"), 0);
+	svm_put(p, size, 1);
+	bytes = count(" bytes=");
+	dropped = count("dropped=");
+	loop(p, size, 2);
+	igt_assert_eq_u64(count("dropped="), dropped);
+	igt_assert_lt_u64(bytes, count(" bytes="));
+	svm_assert_cpu(p, size, 1);
+	igt_assert_eq(set_policy("lru"), 0);
+	svm_free(p, size);
+}
+
 /* What was advised to go first does, and what was advised to go last stays. */
 static void test_priority(void)
 {
@@ -242,6 +298,7 @@ int igt_main()
 	static const struct svm_test tests[] = {
 		{ "policies", "Policies by name", test_policies },
 		{ "loop", "Memory that is used in a loop", test_loop },
+		{ "clean", "Memory that the device only reads", test_clean },
 		{ "priority", "What was advised of eviction", test_priority },
 		{ "prefetch", "A prefetch of more than fits", test_prefetch },
 		{ "two-processes", "Two processes that need all of it", test_two_processes },

@@ -188,13 +188,15 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
     let (counts, clock) = (state.evictor.counts, state.evictor.clock);
     writeln!(
         f,
-        "blocks={} evictions={} failed={} bytes={} refaults={} spared={} history={}",
+        "blocks={} evictions={} failed={} bytes={} dropped={} refaults={} spared={} copies={} history={}",
         clock.now,
         counts.evictions,
         counts.failed,
         counts.bytes,
+        counts.dropped,
         counts.refaults,
         counts.spared,
+        pool.copies(),
         state.evictor.bytes(),
     )?;
     writeln!(f, "chunk pages taken filled needed interval priority")?;

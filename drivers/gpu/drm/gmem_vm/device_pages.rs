@@ -31,6 +31,10 @@ use crate::{
             DeviceMemory,
             DevicePages, //
         },
+        host_copy::{
+            HostCopies,
+            HostCopy, //
+        },
         lock::{
             new_mutex,
             new_work, //
@@ -40,6 +44,7 @@ use crate::{
             HUGE_ORDER,
             HUGE_SIZE, //
         },
+        shrinker::Shrinker,
         work::{
             cancel_sync,
             system, //
@@ -176,6 +181,9 @@ struct Chunks<D: Driver> {
     size: usize,
     /// Pages of each chunk that are not free.
     used: KVVec<Atomic<usize>>,
+    /// What pages were in the host, as long as the device has not written to them.
+    copies: Arc<HostCopies>,
+    _shrinker: Shrinker<HostCopies>,
     #[pin]
     give_back: Work<Chunks<D>>,
 }
@@ -305,7 +313,7 @@ impl<D: Driver> Pool<D> {
         }
     }
 
-    /// For a device with so many bytes of memory. `ENOMEM`.
+    /// For a device with so many bytes of memory; takes 8 bytes for each page of it. `ENOMEM`.
     pub(crate) fn new(size: u64) -> Result<Self> {
         let pages = usize::try_from(size)? >> PAGE_SHIFT;
         let size = Self::chunk_size(pages);
@@ -314,6 +322,8 @@ impl<D: Driver> Pool<D> {
             chunks.push(None, GFP_KERNEL)?;
             used.push(Atomic::new(0), GFP_KERNEL)?;
         }
+        let copies = Arc::new(HostCopies::new(pages)?, GFP_KERNEL)?;
+        let shrinker = Shrinker::new(c"gmem_vm-copies", copies.clone())?;
         let chunks = Arc::pin_init(
             try_pin_init!(Chunks {
                 state <- new_mutex!(State {
@@ -326,6 +336,8 @@ impl<D: Driver> Pool<D> {
                 }, "gmem_vm::Pool::state"),
                 size,
                 used,
+                copies,
+                _shrinker: shrinker,
                 give_back <- new_work!("gmem_vm::Pool::give_back"),
             }),
             GFP_KERNEL,
@@ -411,6 +423,31 @@ impl<D: Driver> Pool<D> {
         free
     }
 
+    /// Keeps what a page was in the host. It must not be mapped yet.
+    pub(crate) fn keep_copy(&self, page: usize, copy: HostCopy) {
+        self.0.copies.put(page, copy);
+    }
+
+    /// What a page was in the host, if it still is that.
+    pub(crate) fn take_copy(&self, page: usize) -> Option<HostCopy> {
+        self.0.copies.take(page)
+    }
+
+    /// Whether the host has a copy of a page, so that it must not be written.
+    pub(crate) fn has_copy(&self, page: usize) -> bool {
+        self.0.copies.has(page)
+    }
+
+    /// Lets pages be written. Atomic.
+    pub(crate) fn free_copies(&self, pages: Range<usize>) {
+        self.0.copies.free(pages);
+    }
+
+    /// How many pages of host memory are kept besides.
+    pub(crate) fn copies(&self) -> usize {
+        self.0.copies.count()
+    }
+
     /// Bytes of a chunk.
     pub(crate) fn chunk_bytes(&self) -> u64 {
         bytes(self.0.size)
@@ -431,20 +468,21 @@ impl<D: Driver> Pool<D> {
         self.0.drop_chunk(chunk)
     }
 
-    /// Brings what processes have in a chunk back to the host; returns how many pages. `EBUSY`: none.
+    /// Brings what processes have in a chunk back to the host; returns how many pages, and how many of those were not
+    /// copied. `EBUSY`: none.
     pub(crate) fn bring_chunk_back(
         pages: &Arc<Pages<D>>,
         device: &drm::Device<D>,
         chunk: usize,
         lost: bool,
-    ) -> Result<usize> {
+    ) -> Result<(usize, usize)> {
         let part = pages.owner().0.pages_of(chunk);
         let mut migration = Migration::evict(pages, part)?;
-        Transfer::new(device, pages)?.to_host(&mut migration, lost)?;
+        let spared = Transfer::new(device, pages)?.to_host(&mut migration, lost)?;
         let moved = migration.commit();
         match moved.pages {
             0 => Err(EBUSY),
-            pages => Ok(pages),
+            pages => Ok((pages, spared)),
         }
     }
 
@@ -487,6 +525,7 @@ impl<D: Driver> Drop for Pool<D> {
 
 impl<D: Driver> DeviceMemory for Pool<D> {
     fn freed(&self, pages: Range<usize>) {
+        self.0.copies.free(pages.clone());
         // They are of one folio or one claim, and so of one chunk.
         let Some(used) = self.0.used.get(pages.start / self.0.size) else {
             return;
@@ -507,6 +546,8 @@ impl<D: Driver> DeviceMemory for Pool<D> {
     fn bring_back(pages: &Pages<D>, migration: &mut Migration<'_>) -> Result {
         // There is a page, so there is a chunk.
         let device = pages.owner().0.state.lock().device.clone().ok_or(ENODEV)?;
-        Transfer::new(&device, pages)?.to_host(migration, false)
+        Transfer::new(&device, pages)?
+            .to_host(migration, false)
+            .map(drop)
     }
 }

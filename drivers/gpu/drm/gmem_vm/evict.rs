@@ -104,6 +104,8 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     /// Bytes that were copied to the host for it.
     pub(crate) bytes: u64,
+    /// Bytes that were not, as the host still had them.
+    pub(crate) dropped: u64,
     /// Blocks that came back after they had been evicted.
     pub(crate) refaults: u64,
     /// Chunks that stayed since the device had accessed them.
@@ -403,9 +405,10 @@ impl<D: Driver> Pool<D> {
         let mut state = pages.owner().state();
         let state = &mut *state;
         match &result {
-            Ok(pages) => {
+            Ok((pages, spared)) => {
                 state.evictor.counts.evictions += 1;
-                state.evictor.counts.bytes += bytes(*pages);
+                state.evictor.counts.bytes += bytes(pages - spared);
+                state.evictor.counts.dropped += bytes(*spared);
             }
             Err(_) => state.evictor.counts.failed += 1,
         }
@@ -423,7 +426,7 @@ impl<D: Driver> Pool<D> {
                 }
             }
         }
-        result
+        result.map(|(pages, _)| pages)
     }
 }
 

@@ -50,6 +50,7 @@ use crate::{
         Order, //
     },
     range::VaRange,
+    transfer::bytes,
     vm::{
         Attrs,
         Vm, //
@@ -63,7 +64,9 @@ use kernel::{
     sync::Arc,
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     },
     workqueue::{
         Work,
@@ -75,6 +78,10 @@ use kernel::{
 const BLOCK_SHIFT: u64 = 21;
 /// Most bytes that one fault brings in, if the device says that it will access as many in order.
 const MOST: u64 = 8 << 20;
+/// The part of the device's memory that it brings in at most: what comes too early is gone again when it is used.
+const PART: u64 = 8;
+/// How long the device waits while more is brought in than what it waits for, in milliseconds.
+const FAVOUR: i64 = 1000;
 /// How often a fault is looked at anew before the device may try again.
 const TRIES: usize = 8;
 
@@ -456,7 +463,10 @@ impl<D: Driver> Vm<D> {
         let process = self.subscription().ok_or(EFAULT)?;
         let unit = PAGE_SIZE as u64;
         let page = fault.va & !(unit - 1);
-        let end = fault.va.saturating_add(fault.len.clamp(1, MOST));
+        let most = self.device.process_pages().map_or(MOST, |pages| {
+            (bytes(pages.count()) / PART).clamp(unit, MOST)
+        });
+        let end = fault.va.saturating_add(fault.len.clamp(1, most));
         let end = end.next_multiple_of(unit).min(found.range.end());
         let served = self.serve_block(&process, buffer, &found, page, (page, end), fault.access)?;
         let (mut around, done) = (served.around, served.block);
@@ -464,8 +474,9 @@ impl<D: Driver> Vm<D> {
             around = around.hull(&ahead);
         }
         // The rest is a favour, of which nobody depends.
+        let began = Instant::<Monotonic>::now();
         let mut at = around.start();
-        while at < around.end() {
+        while at < around.end() && began.elapsed().as_millis() < FAVOUR {
             if at >= done.start() && at < done.end() {
                 at = done.end();
                 continue;

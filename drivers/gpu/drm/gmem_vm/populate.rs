@@ -37,6 +37,7 @@ use crate::{
             Valid,
             Want, //
         },
+        host_copy::HostCopy,
         migrate::{
             within_huge,
             Migration, //
@@ -89,6 +90,9 @@ use kernel::{
 /// How often a snapshot is taken anew before the range is given up for now.
 const TRIES: usize = 8;
 
+/// Bytes, aligned, of which none is written by the device without all of them being so from then on.
+const GROUP: usize = 64 << 10;
+
 /// Where pages should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Goal {
@@ -131,6 +135,14 @@ impl<A: Copy + PartialEq> Order<A> {
     fn cpu(&self, range: &VaRange) -> Range<usize> {
         let start = self.mirrored.cpu + (range.start() - self.block.start());
         start as usize..(start + range.size()) as usize
+    }
+
+    /// Whether a page is written for which this is, or lies beside one that is.
+    fn writes_near(&self, address: usize) -> bool {
+        let wanted = self.cpu(&self.wanted);
+        self.want == Want::Write
+            && address >= wanted.start & !(GROUP - 1)
+            && address < wanted.end.next_multiple_of(GROUP)
     }
 
     /// The device addresses for addresses of the process.
@@ -225,11 +237,12 @@ impl<D: Driver> Vm<D> {
                 order.want,
                 self.process_memory_id(),
             );
-            let snapshot = match taken {
+            let mut snapshot = match taken {
                 Ok(snapshot) => snapshot,
                 Err(e) if e == EBUSY => continue,
                 Err(e) => return Err(e),
             };
+            self.protect_copied(&mut snapshot, order);
             match self.commit(snapshot, order, attempt > 0) {
                 Ok(mapped) => {
                     done.mapped = mapped;
@@ -266,6 +279,27 @@ impl<D: Driver> Vm<D> {
     pub(crate) fn process_memory_id(&self) -> *const c_void {
         let pages = self.device.process_pages();
         pages.map_or(core::ptr::null(), |pages| pages.id())
+    }
+
+    /// What the host has a copy of is not to be written; where the device wants to, there are no copies any more.
+    fn protect_copied(&self, snapshot: &mut Snapshot<'_, '_, Watcher<D>>, order: &Order<Attrs<D>>) {
+        let Some(pages) = self.device.process_pages() else {
+            return;
+        };
+        let pool = pages.owner();
+        if pool.copies() == 0 {
+            return;
+        }
+        snapshot.protect(|address, pfn| {
+            let Some(page) = pages.index(pfn) else {
+                return false;
+            };
+            if order.writes_near(address) {
+                pool.free_copies(page..page + 1);
+            }
+            // None comes where a page is mapped, so what is not here now never will be.
+            pool.has_copy(page)
+        });
     }
 
     /// Writes the page table from a snapshot; returns how many bytes of the block it has then. `careful`: it was
@@ -523,6 +557,7 @@ impl<D: Driver> Vm<D> {
         };
         let mut done = 0;
         let mut counts = (0, 0);
+        let keeps = self.device.evict_policy().policy().keeps_copies();
         let result = self.each_area(process, cpu, |area, range| {
             if !can_move(&area) {
                 return Ok(());
@@ -540,7 +575,18 @@ impl<D: Driver> Vm<D> {
                 Err(e) if e == ENODEV => return Err(e),
                 Err(_) => return Ok(()),
             }
-            let moved = migration.commit();
+            let first = range.start;
+            let keep = |page: usize, pfn: usize, copy: HostCopy| {
+                let at = first + (page << PAGE_SHIFT);
+                match pages.index(pfn) {
+                    Some(index) if !order.writes_near(at) => pages.owner().keep_copy(index, copy),
+                    _ => drop(copy),
+                }
+            };
+            let moved = match keeps {
+                true => migration.commit_keeping(keep),
+                false => migration.commit(),
+            };
             counts.0 += bytes(moved.pages);
             counts.1 += bytes(moved.made);
             done += bytes(moved.pages + moved.made);

@@ -24,6 +24,7 @@ use crate::{
             LockedFolio, //
         },
         dma::Mapper,
+        host_copy::HostCopy,
         migrate::{
             Migration,
             Slot,
@@ -157,17 +158,19 @@ impl<'a, D: Driver> Transfer<'a, D> {
         copied
     }
 
-    /// Gives all that was collected host memory and copies it there. With `lost`, what the device does not
-    /// copy any more becomes zero.
+    /// Gives all that was collected host memory and copies it there, unless the host still has it: returns of how many
+    /// pages. With `lost`, what the device does not copy any more becomes zero.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EIO`, `ENODEV`: the device did not copy.
-    pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result {
+    pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result<usize> {
         let mut runs = Runs::default();
         let (node, zeroed) = (self.pages.node(), lost);
         let mut fresh = HostPages::new();
         let mut page = 0;
+        let mut spared = 0;
+        let pool = self.pages.owner();
         while let Some(slot) = migration.next(page) {
             page = slot.page + (1 << slot.order);
             if slot.order > 0 {
@@ -183,16 +186,40 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 }
             }
             for (i, part) in slot.split().enumerate() {
+                let kept = self.index(&part).and_then(|i| pool.take_copy(i));
+                if let Some(folio) = kept.and_then(HostCopy::into_folio) {
+                    migration.set(&part, folio);
+                    spared += 1;
+                    continue;
+                }
                 let here = (1 << slot.order) - i;
-                fresh.fill(|| here + migration.singles(page), node, zeroed)?;
+                let behind = || self.uncopied(migration, page);
+                fresh.fill(|| here + behind(), node, zeroed)?;
                 let folio = fresh.take().ok_or(ENOMEM)?;
                 self.send_back(migration, &part, folio, &mut runs)?;
             }
         }
         match self.copy(&runs, false) {
-            Err(_) if lost => Ok(()),
-            result => result,
+            Err(e) if !lost => Err(e),
+            _ => Ok(spared),
         }
+    }
+
+    /// Which page of the device a slot is.
+    fn index(&self, slot: &Slot) -> Option<usize> {
+        match slot.source {
+            Source::Pages(pfn) => self.pages.index(pfn),
+            Source::Nothing => None,
+        }
+    }
+
+    /// How many single pages were collected, from a page on, of which the host has no copy.
+    fn uncopied(&self, migration: &Migration<'_>, page: usize) -> usize {
+        let pool = self.pages.owner();
+        migration
+            .singles(page)
+            .filter(|&pfn| self.pages.index(pfn).is_none_or(|i| !pool.has_copy(i)))
+            .count()
     }
 
     fn send_back(

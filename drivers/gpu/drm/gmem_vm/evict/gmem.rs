@@ -16,6 +16,10 @@ impl Policy for Gmem {
         16 << 21
     }
 
+    fn keeps_copies(&self) -> bool {
+        false
+    }
+
     fn worth(&self, facts: &Facts, _clock: &Clock) -> u64 {
         facts.taken
     }

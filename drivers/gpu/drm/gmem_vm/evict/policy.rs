@@ -75,6 +75,12 @@ pub trait Policy {
         false
     }
 
+    /// Whether the host keeps what moves to the device, as long as it is not written there, so that it need not be copied
+    /// when it comes back.
+    fn keeps_copies(&self) -> bool {
+        true
+    }
+
     /// What a chunk is worth: the least goes first.
     fn worth(&self, facts: &Facts, clock: &Clock) -> u64;
 

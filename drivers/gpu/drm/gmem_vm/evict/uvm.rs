@@ -15,6 +15,10 @@ use super::policy::{
 pub struct Uvm;
 
 impl Policy for Uvm {
+    fn keeps_copies(&self) -> bool {
+        false
+    }
+
     fn worth(&self, facts: &Facts, _clock: &Clock) -> u64 {
         facts.filled
     }

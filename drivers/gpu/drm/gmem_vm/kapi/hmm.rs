@@ -162,7 +162,7 @@ impl Buffer {
 /// It can be read if nothing has changed since, and for as long as nothing can; see the [module](self).
 #[must_use]
 pub struct Snapshot<'w, 'b, T: Invalidate> {
-    buffer: &'b Buffer,
+    buffer: &'b mut Buffer,
     window: Window<'w, T>,
 }
 
@@ -283,8 +283,19 @@ impl<'w, 'b, T: Invalidate> Snapshot<'w, 'b, T> {
         Ok(())
     }
 
+    /// Takes the permission to write away where `must` says so, given the address and the page frame number.
+    pub fn protect(&mut self, mut must: impl FnMut(usize, usize) -> bool) {
+        let start = self.window.range().start;
+        for (i, entry) in self.buffer.0.iter_mut().enumerate() {
+            let is_writable = *entry & (VALID | WRITE) == VALID | WRITE;
+            if is_writable && must(start + i * PAGE_SIZE, *entry & !FLAGS) {
+                *entry &= !WRITE;
+            }
+        }
+    }
+
     /// What was seen, if it is still so; to make ready for what [`validate`](Self::validate) will give.
-    pub fn look(&self) -> Option<Valid<'_, 'b>> {
+    pub fn look(&self) -> Option<Valid<'_, '_>> {
         // INVARIANT: The snapshot was taken through this window.
         Some(Valid {
             _fresh: self.window.fresh()?,

@@ -14,7 +14,8 @@ use super::{
         DeviceMemory,
         DevicePages,
         LockedFolio, //
-    }, //
+    },
+    host_copy::HostCopy, //
 };
 use core::{
     ffi::c_void,
@@ -261,13 +262,13 @@ impl<'a> Migration<'a> {
         })
     }
 
-    /// How many single pages were collected, from a page on.
-    pub fn singles(&self, page: usize) -> usize {
+    /// The page frame numbers of single pages that were collected, from a page on.
+    pub fn singles(&self, page: usize) -> impl Iterator<Item = usize> + '_ {
         let entries = self.src.get(page..).unwrap_or_default();
         entries
             .iter()
             .filter(|&e| e & (MIGRATE | COMPOUND) == MIGRATE)
-            .count()
+            .map(|e| e >> SHIFT)
     }
 
     /// Gives a destination to what was collected, or to one page of it. Another kind than fits is dropped. Of a huge
@@ -317,7 +318,20 @@ impl<'a> Migration<'a> {
 
     /// Moves what has got a destination, and lets all be used again. The contents must have been copied by now, or
     /// cleared where there was nothing: the process gets them as they are.
-    pub fn commit(mut self) -> Moved {
+    pub fn commit(self) -> Moved {
+        self.commit_with(None)
+    }
+
+    /// As [`commit`](Self::commit). What pages of host memory were before that moved by one is not freed, but given to
+    /// `keep`, with the number of the page in the range and the page frame number of where it is now. Not called
+    /// for others.
+    ///
+    /// Nobody can use a page where it is now before that call returns.
+    pub fn commit_keeping(self, mut keep: impl FnMut(usize, usize, HostCopy)) -> Moved {
+        self.commit_with(Some(&mut keep))
+    }
+
+    fn commit_with(mut self, mut keep: Option<&mut dyn FnMut(usize, usize, HostCopy)>) -> Moved {
         self.split_holes();
         let count = self.src.len();
 
@@ -330,8 +344,20 @@ impl<'a> Migration<'a> {
             }
         }
         let mut moved = Moved::default();
-        for (src, dst) in self.src.iter().zip(&self.dst) {
+        let is_host = !self.raw.vma.is_null()
+            && self.raw.flags & bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM as usize
+                != 0;
+        for (page, (src, dst)) in self.src.iter().zip(&self.dst).enumerate() {
             if src & MIGRATE != 0 && dst & VALID != 0 {
+                let keep = keep
+                    .as_mut()
+                    .filter(|_| is_host && src & VALID != 0 && (src | dst) & COMPOUND == 0);
+                if let Some(keep) = keep {
+                    // SAFETY: What was collected of the host has moved, and is not finalized.
+                    if let Some(copy) = unsafe { HostCopy::of_source(src >> SHIFT) } {
+                        keep(page, dst >> SHIFT, copy);
+                    }
+                }
                 let pages = if dst & COMPOUND != 0 {
                     1 << HUGE_ORDER
                 } else {

@@ -14,6 +14,7 @@
 //! | [`dma_fence`] | `struct dma_fence`: signalling, waiting, callbacks, lockdep annotations |
 //! | [`gem`] | the pages of a GEM object, their DMA mapping, their mapping to userspace |
 //! | [`hmm`] | `hmm_range_fault()`: what the CPU maps |
+//! | [`host_copy`] | host pages that outlive their migration to a device |
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
 //! | [`lock`] | locks in generic types |
 //! | [`migrate`] | `migrate_vma_*()` and `migrate_device_*()` |
@@ -22,6 +23,7 @@
 //! | [`pci`] | kinds of BARs, bus mastering |
 //! | [`prime`] | dma-bufs of others as GEM objects, pages of GEM objects for others |
 //! | [`random`] | random numbers |
+//! | [`shrinker`] | `struct shrinker` |
 //! | [`signal`] | whether the process is being killed |
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
 //! | [`trace`] | the tracepoints of trace.h |
@@ -36,6 +38,7 @@ pub mod dma;
 pub mod dma_fence;
 pub mod gem;
 pub mod hmm;
+pub mod host_copy;
 pub mod ioctl;
 pub mod lock;
 pub mod migrate;
@@ -44,6 +47,7 @@ pub mod module;
 pub mod pci;
 pub mod prime;
 pub mod random;
+pub mod shrinker;
 pub mod signal;
 pub mod syncobj;
 #[cfg(CONFIG_KUNIT = "y")]

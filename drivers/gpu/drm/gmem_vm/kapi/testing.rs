@@ -453,6 +453,12 @@ impl Local {
         first(&self.0.bytes.lock()[page * PAGE_SIZE..])
     }
 
+    /// Writes the first word of a page.
+    pub(super) fn poke(&self, page: usize, value: u64) {
+        let word = &mut self.0.bytes.lock()[page * PAGE_SIZE..][..8];
+        word.copy_from_slice(&value.to_ne_bytes());
+    }
+
     /// Copies what is in the host, or zeroes, to a page.
     fn bring(&self, page: usize, source: Source) {
         let bytes = &mut self.0.bytes.lock()[page * PAGE_SIZE..][..PAGE_SIZE];
@@ -531,6 +537,18 @@ impl Local {
         to: usize,
         wanted: impl Fn(usize) -> bool,
     ) -> Result<Moved> {
+        Self::move_here_with(pages, process, range, to, wanted, |m| m.commit())
+    }
+
+    /// As [`move_here`](Self::move_here), with the end of it.
+    pub(super) fn move_here_with(
+        pages: &LocalPages,
+        process: &Process,
+        range: Range<usize>,
+        to: usize,
+        wanted: impl Fn(usize) -> bool,
+        commit: impl FnOnce(Migration<'_>) -> Moved,
+    ) -> Result<Moved> {
         let users = process.users()?;
         let map = MemoryMap::lock(&users);
         let area = map.next_area(range.start).ok_or(EFAULT)?;
@@ -551,7 +569,7 @@ impl Local {
                 Self::place(pages, &mut migration, &slot, &mut claim)?;
             }
         }
-        Ok(migration.commit())
+        Ok(commit(migration))
     }
 
     /// Moves pages of a process that are here to the host.

@@ -10,6 +10,11 @@ mod suite {
         super::{
             area::MemoryMap,
             device_private::LockedFolio,
+            host_copy::{
+                HostCopies,
+                HostCopy, //
+            },
+            shrinker::Shrink,
             testing::{
                 Local,
                 Manners,
@@ -81,6 +86,61 @@ mod suite {
         assert_eq!(back, moved(12, 0));
         assert!(memory.check());
         assert_eq!(local.owner().touched(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_kept_comes_back_without_a_copy() -> Result {
+        let process = Process::new()?;
+        let local = Local::pages(64, Manners::default())?;
+        let memory = process.map_filled(16)?;
+        let copies = HostCopies::new(64)?;
+        let keep = |page: usize, pfn: usize, copy: HostCopy| {
+            assert_eq!(local.index(pfn), Some(8 + page));
+            copies.put(8 + page, copy);
+        };
+        let commit = |migration: Migration<'_>| migration.commit_keeping(keep);
+        // Of what was made there is none.
+        let other = process.map(1)?;
+        let went =
+            Local::move_here_with(&local, &process, memory.range(0..15), 8, |_| true, commit)?;
+        assert_eq!(went, moved(15, 0));
+        let made = Local::move_here_with(&local, &process, other.all(), 40, |_| true, commit)?;
+        assert_eq!(made, moved(0, 1));
+        assert_eq!(copies.count(), 15);
+        assert_eq!(copies.free(8..10), 2);
+        assert_eq!(copies.scan(3), 3);
+        assert!(!copies.has(12) && copies.has(13) && !copies.has(40));
+
+        // What the device has is not what comes back where there is a copy.
+        for page in 0..15 {
+            local.owner().poke(8 + page, 77);
+        }
+        {
+            let users = process.users()?;
+            let map = MemoryMap::lock(&users);
+            let area = map.next_area(memory.address(0)).ok_or(EFAULT)?;
+            let mut migration = Migration::to_host(area, memory.range(0..15), local.id())?;
+            for page in 5..15 {
+                let slot = migration.next(page).ok_or(EINVAL)?;
+                let folio = copies.take(8 + page).and_then(HostCopy::into_folio);
+                migration.set(&slot, folio.ok_or(EINVAL)?);
+            }
+            assert_eq!(migration.commit(), moved(10, 0));
+        }
+        assert_eq!(copies.count(), 0);
+        for page in 0..15u64 {
+            let word = if page < 5 {
+                77
+            } else {
+                0x1234_5678_0000 + page
+            };
+            assert_eq!(memory.read(page as usize)?, word);
+        }
+        // They are pages like any other.
+        memory.fill()?;
+        Local::move_here(&local, &process, memory.range(0..15), 8, |_| true)?;
+        assert_eq!(memory.read(7)?, 0x1234_5678_0007);
         Ok(())
     }
 
