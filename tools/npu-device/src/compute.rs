@@ -265,6 +265,7 @@ impl<'a> Job<'a> {
                         cookie,
                         len,
                     };
+                    self.device.mmu.flush_trace();
                     fault::handle(self.device, &fault).map_err(Stop::Ended)?;
                 }
             }

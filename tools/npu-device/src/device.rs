@@ -13,6 +13,7 @@ use crate::irq::Interrupts;
 use crate::mmu::Mmu;
 use crate::space::Space;
 use crate::state::{self, EVENT_ERROR, State};
+use crate::trace::Trace;
 use crate::{invalidate, queue};
 
 /// What is chosen when the device starts.
@@ -113,12 +114,17 @@ impl std::ops::Deref for Device {
 impl Device {
     /// Powers a card on. `die` is what `INJECT_DIE` calls.
     pub fn new(config: Config, die: Die) -> io::Result<Self> {
+        Device::traced(config, die, None)
+    }
+
+    /// The same; what its jobs access is traced, if there is a trace.
+    pub fn traced(config: Config, die: Die, trace: Option<Trace>) -> io::Result<Self> {
         config.check().map_err(io::Error::other)?;
         let space = Arc::new(Space::new(config.memory)?);
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
             config,
-            mmu: Mmu::new(Arc::clone(&space), Arc::clone(&counters)),
+            mmu: Mmu::new(Arc::clone(&space), Arc::clone(&counters), trace),
             space,
             counters,
             interrupts: Interrupts::new(2 + config.queues),

@@ -13,6 +13,7 @@
 //! | [`pte`], [`walk`], [`tlb`], [`mmu`] | page tables, their walk, the cache of translations, accesses |
 //! | [`queue`], [`copy`], [`compute`], [`fault`] | what the queues do |
 //! | [`commands`] | what a job's commands do |
+//! | [`trace`] | what jobs access, written down |
 //! | [`pci`], [`server`], [`guard`] | config space, and the vfio-user side |
 
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ pub mod server;
 pub mod space;
 pub mod state;
 pub mod tlb;
+pub mod trace;
 pub mod walk;
 
 pub use device::{Config, Device};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use npu_device::trace::Trace;
 use npu_device::{Config, Device, guard, server};
 
 /// Exit status when `INJECT_DIE` ended the process.
@@ -44,6 +45,10 @@ struct Arguments {
     /// Offer the fault injection registers
     #[arg(long)]
     inject: bool,
+
+    /// Write what jobs access to a file, for evict-sim
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 
     /// Serve the socket from this process alone. Register accesses are faster, but QEMU may abort if
     /// this process dies before it
@@ -91,7 +96,16 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     };
     config.check()?;
     let die = Box::new(|| std::process::exit(DIED));
-    let device = Device::new(config, die).map_err(|e| format!("cannot make the device: {e}"))?;
+    let trace = match &arguments.trace {
+        Some(path) => {
+            let shown = path.display();
+            let trace = Trace::create(path);
+            Some(trace.map_err(|e| format!("cannot write the trace {shown}: {e}"))?)
+        }
+        None => None,
+    };
+    let device =
+        Device::traced(config, die, trace).map_err(|e| format!("cannot make the device: {e}"))?;
     server::serve(Arc::new(device), &arguments.socket, !arguments.no_guard)
 }
 

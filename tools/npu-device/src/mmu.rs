@@ -10,8 +10,10 @@ use vm_memory::{Bytes, VolatileSlice};
 use crate::counters::{Counter, Counters};
 use crate::dma::Direction;
 use crate::error::ProgrammingError;
+use crate::pte::{Pte, TABLE_SIZE};
 use crate::space::Space;
 use crate::tlb::{Run, Tlb};
+use crate::trace::Trace;
 use crate::walk::walk;
 
 /// What an access does, as a fault record gives it.
@@ -63,16 +65,18 @@ pub struct Mmu {
     /// Held for reading from translation to the end of the access, so that who holds it for writing
     /// knows that no access is under way.
     flight: RwLock<()>,
+    trace: Option<Trace>,
 }
 
 impl Mmu {
-    /// An MMU with an empty TLB.
-    pub fn new(space: Arc<Space>, counters: Arc<Counters>) -> Self {
+    /// An MMU with an empty TLB, whose accesses may be traced.
+    pub fn new(space: Arc<Space>, counters: Arc<Counters>, trace: Option<Trace>) -> Self {
         Mmu {
             space,
             counters,
             tlb: Mutex::default(),
             flight: RwLock::default(),
+            trace,
         }
     }
 
@@ -130,6 +134,9 @@ impl Mmu {
             .map_err(|(code, detail)| AccessError::Error(ProgrammingError::mmu(code, detail)))?;
         let len = slice.len();
         perform(Ok(slice));
+        if let Some(trace) = &self.trace {
+            trace.access(pgd, va, len as u64, access);
+        }
         Ok(len)
     }
 
@@ -183,11 +190,30 @@ impl Mmu {
     pub fn invalidate(&self, pgd: Option<u64>, start: u64, end: u64) {
         let _alone = self.flight.write().unwrap_or_else(PoisonError::into_inner);
         self.tlb().invalidate(pgd, start, end);
+        if let Some(trace) = &self.trace {
+            trace.invalidated(pgd, |pgd| self.is_empty(pgd));
+        }
+    }
+
+    /// Whether a root table has no valid entry.
+    fn is_empty(&self, pgd: u64) -> bool {
+        let mut entries = (pgd..pgd + TABLE_SIZE).step_by(8);
+        entries.all(|at| !Pte(self.space.local.load(at)).valid())
+    }
+
+    /// Lets others see what was traced.
+    pub fn flush_trace(&self) {
+        if let Some(trace) = &self.trace {
+            trace.flush();
+        }
     }
 
     /// Drops all translations.
     pub fn reset(&self) {
         let _alone = self.flight.write().unwrap_or_else(PoisonError::into_inner);
         self.tlb().clear();
+        if let Some(trace) = &self.trace {
+            trace.invalidated(None, |_| true);
+        }
     }
 }

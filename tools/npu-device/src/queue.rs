@@ -111,6 +111,9 @@ pub fn run(device: &Shared, queue: usize) {
         drop(state);
         let mut irq = false;
         let result = execute(device, queue, &work, &stop, &mut irq);
+        if queue > 0 {
+            device.mmu.flush_trace();
+        }
         state = complete(device, device.lock(), queue, &work, result, irq);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use npu_device::trace::Trace;
 use npu_device::{Config, Device};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -148,10 +149,14 @@ impl Card {
     }
 
     pub fn with(config: Config) -> Self {
+        Card::traced(config, None)
+    }
+
+    pub fn traced(config: Config, trace: Option<Trace>) -> Self {
         let died = Arc::new(AtomicBool::new(false));
         let die = Arc::clone(&died);
-        let device = Device::new(config, Box::new(move || die.store(true, Ordering::Release)))
-            .expect("the configuration is good");
+        let die = Box::new(move || die.store(true, Ordering::Release));
+        let device = Device::traced(config, die, trace).expect("the configuration is good");
         let host_file = File::from(memfd_create("host", MemfdFlags::CLOEXEC).unwrap());
         host_file.set_len(HOST).unwrap();
         let mapped = FileOffset::new(host_file.try_clone().unwrap(), 0);

@@ -23,3 +23,4 @@ mod queues;
 mod registers;
 mod tables;
 mod tlb;
+mod trace;

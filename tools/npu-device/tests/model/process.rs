@@ -69,6 +69,7 @@ fn bad_arguments_are_explained() {
         (&["--aperture", "3M"], "power of two"),
         (&["--memory", "6M", "--aperture", "8M"], "from 2M to 4M"),
         (&["--queues", "17"], "1 to 16"),
+        (&["--trace", "/"], "cannot write the trace"),
     ] {
         let (status, text) = end(program(&socket, arguments));
         assert_ne!(status, Some(0));
