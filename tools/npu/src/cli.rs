@@ -11,6 +11,7 @@ mod selftest;
 mod table;
 mod text;
 mod touch;
+mod workload;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _, stdout};
@@ -47,6 +48,8 @@ enum Command {
     Touch(touch::Args),
     /// Compute sentences' vectors on the NPU and show which sentences are alike.
     Embed(embed::Args),
+    /// Run a load that may be larger than the device's memory and count what moved.
+    Workload(workload::Args),
     /// Compute sentences' vectors on the CPU, for embed to check against. Needs no NPU.
     Reference(reference::Args),
 }
@@ -64,6 +67,7 @@ pub fn run() -> Result {
         Command::Remap(args) => remap::run(args, &device()?),
         Command::Touch(args) => touch::run(args, &device()?),
         Command::Embed(args) => embed::run(args, device),
+        Command::Workload(args) => workload::run(args, &device()?),
         Command::Reference(args) => reference::run(args),
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! `npu`: looks at the NPU, tests it, and runs a model on it.
+//! `npu`: looks at the NPU, tests it, and runs a model or other loads on it.
 
 #![forbid(unsafe_code)]
 
 mod cli;
 mod model;
+mod workload;
 
 use std::process::ExitCode;
 
