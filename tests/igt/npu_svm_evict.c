@@ -15,7 +15,7 @@
 
 IGT_TEST_DESCRIPTION("Mirrored memory under permanent pressure");
 
-static const char *const policies[] = { "lru", "reuse", "uvm", "gmem" };
+static const char *const policies[] = { "lirs", "lru", "uvm", "gmem" };
 
 static struct svm s;
 
@@ -79,7 +79,7 @@ static void test_policies(void)
 		name[len - 1] = 0;
 		igt_assert_f(!strcmp(name, policies[i]), "%s, not %s\n", name, policies[i]);
 	}
-	igt_assert_eq(set_policy("lru\n"), 0);
+	igt_assert_eq(set_policy("lirs\n"), 0);
 	igt_assert_eq(set_policy("mru"), -EINVAL);
 	igt_assert_eq(set_policy(""), -EINVAL);
 	igt_assert_eq(set_policy("\n"), -EINVAL);
@@ -105,7 +105,7 @@ static void test_policy(const char *policy, uint64_t most)
 	igt_assert_lt_u64(evictions, count("evictions="));
 	for (uint64_t at = 0; at < size; at += step)
 		svm_assert_cpu(p + at, step, at);
-	igt_assert_eq(set_policy("lru"), 0);
+	igt_assert_eq(set_policy("lirs"), 0);
 	svm_free(p, size);
 }
 
@@ -128,13 +128,13 @@ static void test_loop(void)
 	for (int i = 0; i < 2; i++) {
 		char *p = svm_anon(size, SVM_DEFAULT);
 
-		igt_assert_eq(set_policy(i ? "lru" : "reuse"), 0);
+		igt_assert_eq(set_policy(i ? "lru" : "lirs"), 0);
 		svm_put(p, size, i);
 		moved[i] = loop(p, size, 6);
 		svm_assert_cpu(p, size, i);
 		svm_free(p, size);
 	}
-	igt_assert_eq(set_policy("lru"), 0);
+	igt_assert_eq(set_policy("lirs"), 0);
 	igt_info("%llu KiB moved, by lru %llu KiB\n", (unsigned long long)moved[0] >> 10,
 		 (unsigned long long)moved[1] >> 10);
 	igt_assert_lt_u64(moved[0], moved[1]);
@@ -192,7 +192,7 @@ static void test_clean(void)
 	igt_assert_eq_u64(count("dropped="), dropped);
 	igt_assert_lt_u64(bytes, count(" bytes="));
 	svm_assert_cpu(p, size, 1);
-	igt_assert_eq(set_policy("lru"), 0);
+	igt_assert_eq(set_policy("lirs"), 0);
 	svm_free(p, size);
 }
 

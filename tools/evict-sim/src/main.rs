@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use evict_sim::policy::{KEPT, Setup, drops_clean};
+use evict_sim::policy::{self, Setup};
 use evict_sim::table::{Options, Table};
 use evict_sim::workload::{LEAST, Workload};
 use evict_sim::{Access, Cost, belady, simulate, trace};
@@ -58,9 +58,9 @@ enum Command {
         #[arg(long, value_name = "NAME", value_parser = policy)]
         policy: PolicyKind,
 
-        /// The last blocks that came, which stay
-        #[arg(long, value_name = "N", default_value_t = KEPT)]
-        kept: u64,
+        /// The last blocks that came, which stay; as many as in the kernel, if it is not given
+        #[arg(long, value_name = "N")]
+        kept: Option<u64>,
 
         /// Copy back what was not written, too, whatever the policy is
         #[arg(long)]
@@ -95,9 +95,9 @@ enum Command {
         #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = size)]
         memory: u64,
 
-        /// The last blocks that came, which stay
-        #[arg(long, value_name = "N", default_value_t = KEPT)]
-        kept: u64,
+        /// The last blocks that came, which stay; as many as in the kernel, if it is not given
+        #[arg(long, value_name = "N")]
+        kept: Option<u64>,
 
         /// Copy back what was not written, too, whatever the policy is
         #[arg(long)]
@@ -196,11 +196,12 @@ fn run(command: &Command) -> Result<(), Box<dyn Error>> {
             copy_clean,
             trace,
         } => {
+            let capacity = sizes.blocks()?;
             let setup = Setup {
-                capacity: sizes.blocks()?,
+                capacity,
                 block: sizes.blocks_of,
-                kept: *kept,
-                drops_clean: !copy_clean && drops_clean(*policy),
+                kept: kept.unwrap_or_else(|| policy::kept(capacity)),
+                drops_clean: !copy_clean && policy.policy().keeps_copies(),
             };
             sizes.report(trace, |run| simulate(run, policy.policy(), setup))
         }

@@ -11,7 +11,8 @@
 use std::collections::{HashMap, HashSet};
 
 use vm_logic::evict::history::History;
-use vm_logic::evict::policy::{Clock, Facts, Policy, PolicyKind};
+use vm_logic::evict::lirs::HotSet;
+use vm_logic::evict::policy::{Clock, Facts, Policy};
 use vm_logic::range::VaRange;
 
 use crate::{Access, Cost, trace};
@@ -25,16 +26,10 @@ const ASKED: usize = 8;
 /// As in `evict.rs`.
 const READIED: usize = 2;
 /// As in `evict.rs`.
-const SETTLED: u64 = 4;
-/// As in `evict.rs`, where nothing else is asked for.
-pub const KEPT: u64 = 8;
-
-/// Policies that stand for systems which copy back what the host has a copy of.
-const COPY_ALL: [PolicyKind; 2] = [PolicyKind::Uvm, PolicyKind::Gmem];
-
-/// Whether what was not written on the device is dropped and not copied back.
-pub fn drops_clean(kind: PolicyKind) -> bool {
-    !COPY_ALL.contains(&kind)
+const SETTLED: u64 = 2;
+/// As in `device_pages.rs`, where nothing else is asked for.
+pub fn kept(chunks: u64) -> u64 {
+    (chunks / 32).clamp(4, 8)
 }
 
 /// What is simulated.
@@ -56,6 +51,7 @@ struct Chunk {
     facts: Facts,
     tried: u64,
     ready: bool,
+    idle: bool,
     accessed: bool,
     dirty: bool,
 }
@@ -124,6 +120,10 @@ impl Device<'_> {
             if chunk.facts == known {
                 return Some(victim);
             }
+            chunk.idle = false;
+            if self.policy.has_hot() {
+                self.cool();
+            }
         }
     }
 
@@ -131,7 +131,44 @@ impl Device<'_> {
         self.chunks.iter().position(Option::is_none)
     }
 
-    fn make_room(&mut self) {
+    fn hot_set(&self) -> (HotSet, usize) {
+        let ours = self.chunks.iter().enumerate();
+        let facts = ours.filter_map(|(i, chunk)| Some((i, &chunk.as_ref()?.facts)));
+        let kept = self.setup.kept as usize + 1;
+        (HotSet::of(facts), self.chunks.len().saturating_sub(kept))
+    }
+
+    fn cool(&mut self) {
+        loop {
+            let (hot, most) = self.hot_set();
+            let oldest = hot.oldest.filter(|_| hot.count > most);
+            let Some(chunk) = oldest.and_then(|(_, i)| self.chunks[i].as_mut()) else {
+                return;
+            };
+            chunk.facts.hot = false;
+        }
+    }
+
+    fn age(&mut self, last: Option<u64>) {
+        for _ in 0..ASKED {
+            let (hot, _) = self.hot_set();
+            let oldest = hot.to_ask(last).and_then(|i| self.chunks[i].as_mut());
+            let Some(chunk) = oldest.filter(|chunk| !chunk.idle) else {
+                return;
+            };
+            chunk.idle = !std::mem::take(&mut chunk.accessed);
+            if chunk.idle {
+                return;
+            }
+            chunk.facts.needed = self.clock.now;
+        }
+    }
+
+    fn make_room(&mut self, block: u64) {
+        if self.policy.has_hot() {
+            let last = self.history.last(&self.range(block));
+            self.age(last);
+        }
         let batch = self.policy.batch();
         self.round += 1;
         let before = self.clock.now.saturating_sub(self.setup.kept);
@@ -153,9 +190,7 @@ impl Device<'_> {
         self.here.remove(&gone.block);
         self.cost.to_host += u64::from(gone.dirty || !self.setup.drops_clean);
         let range = self.range(gone.block);
-        let known = self
-            .history
-            .evict(range, gone.facts.needed, gone.facts.interval);
+        let known = self.history.evict(range, gone.facts.needed);
         known.expect("memory");
     }
 
@@ -164,22 +199,32 @@ impl Device<'_> {
         let chunk = self.free()?;
         self.clock.now += 1;
         let (range, clock) = (self.range(block), self.clock);
-        let need = self.history.need(range, &clock).expect("memory");
+        let last = self.history.need(range, &clock).expect("memory");
+        let mut hot = false;
+        if self.policy.has_hot() {
+            let (set, most) = self.hot_set();
+            let oldest = set.oldest.and_then(|(_, i)| self.chunks[i].as_ref());
+            hot = set.admits(last, most, oldest.is_some_and(|chunk| chunk.idle));
+        }
         self.chunks[chunk] = Some(Chunk {
             block,
             facts: Facts {
                 taken: clock.now,
                 filled: clock.now,
                 needed: clock.now,
-                interval: need.interval,
+                hot,
                 ..Facts::default()
             },
             tried: 0,
             ready: false,
+            idle: false,
             accessed: false,
             dirty: false,
         });
         self.here.insert(block, chunk);
+        if hot {
+            self.cool();
+        }
         Some(chunk)
     }
 
@@ -188,7 +233,7 @@ impl Device<'_> {
         let found = self.here.get(&block).copied();
         let chunk = found.or_else(|| {
             self.cost.misses += 1;
-            self.make_room();
+            self.make_room(block);
             let chunk = self.bring(block);
             // What finds no room is accessed where it is, over the same bus.
             let is_made = is_new && write && chunk.is_some();
@@ -225,6 +270,8 @@ pub fn simulate(run: &[Access], policy: &dyn Policy, setup: Setup) -> Cost {
         let is_new = known.insert(access.block);
         device.access(access, is_new);
     }
+    let left = device.chunks.iter().flatten().filter(|chunk| chunk.dirty);
+    device.cost.to_host += left.count() as u64;
     device.cost
 }
 
@@ -233,13 +280,14 @@ mod tests {
     use super::*;
     use crate::belady;
     use crate::random::Random;
+    use vm_logic::evict::policy::PolicyKind;
 
     fn setup(kind: PolicyKind, capacity: u64, kept: u64) -> Setup {
         Setup {
             capacity,
             block: trace::BLOCK,
             kept,
-            drops_clean: drops_clean(kind),
+            drops_clean: kind.policy().keeps_copies(),
         }
     }
 
@@ -255,7 +303,7 @@ mod tests {
     fn what_fits_costs_the_same() {
         let run = reads((0..6).flat_map(|_| 0..32));
         for (kind, _) in PolicyKind::ALL {
-            let cost = simulate(&run, kind.policy(), setup(kind, 32, KEPT));
+            let cost = simulate(&run, kind.policy(), setup(kind, 32, 4));
             assert_eq!(cost, belady(&run, 32));
         }
     }
@@ -270,7 +318,7 @@ mod tests {
             };
             let run: Vec<_> = (0..400).map(access).collect();
             for (kind, _) in PolicyKind::ALL {
-                let cost = simulate(&run, kind.policy(), setup(kind, 24, KEPT));
+                let cost = simulate(&run, kind.policy(), setup(kind, 24, 4));
                 assert!(cost.misses >= belady(&run, 24).misses);
             }
         }
@@ -282,15 +330,24 @@ mod tests {
         let cost = simulate(
             &run,
             PolicyKind::Lru.policy(),
-            setup(PolicyKind::Lru, 32, KEPT),
+            setup(PolicyKind::Lru, 32, 4),
         );
         assert_eq!((cost.to_device, cost.to_host), (160, 0));
         let cost = simulate(
             &run,
             PolicyKind::Uvm.policy(),
-            setup(PolicyKind::Uvm, 32, KEPT),
+            setup(PolicyKind::Uvm, 32, 4),
         );
         assert_eq!((cost.to_device, cost.to_host), (160, 128));
+        // All but the few that are cold stay.
+        let cost = simulate(
+            &run,
+            PolicyKind::Lirs.policy(),
+            setup(PolicyKind::Lirs, 32, 4),
+        );
+        let best = belady(&run, 32).to_device;
+        assert!(cost.to_device <= best + 4 * 5, "{cost:?}, {best}");
+        assert_eq!(cost.to_host, 0);
     }
 
     #[test]

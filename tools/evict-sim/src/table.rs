@@ -6,7 +6,7 @@ use std::fmt;
 
 use vm_logic::evict::policy::PolicyKind;
 
-use crate::policy::{Setup, drops_clean};
+use crate::policy::{self, Setup};
 use crate::workload::Workload;
 use crate::{Access, Cost, belady, simulate};
 
@@ -21,7 +21,7 @@ const PEER: &str = "uvm";
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The last blocks that came, which stay.
-    pub kept: u64,
+    pub kept: Option<u64>,
     /// What was not written is copied back, too, whatever the policy is.
     pub copy_clean: bool,
     /// For what is random.
@@ -65,8 +65,8 @@ impl Table {
             let setup = Setup {
                 capacity,
                 block: self.block,
-                kept: options.kept,
-                drops_clean: !options.copy_clean && drops_clean(*kind),
+                kept: options.kept.unwrap_or_else(|| policy::kept(capacity)),
+                drops_clean: !options.copy_clean && kind.policy().keeps_copies(),
             };
             simulate(run, kind.policy(), setup)
         });
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_table_has_all() {
         let options = Options {
-            kept: 8,
+            kept: None,
             copy_clean: false,
             seed: 1,
         };

@@ -199,7 +199,7 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         pool.copies(),
         state.evictor.bytes(),
     )?;
-    writeln!(f, "chunk pages taken filled needed interval priority")?;
+    writeln!(f, "chunk pages taken filled needed hot priority")?;
     for (i, chunk) in state.chunks.iter().enumerate() {
         let Some(chunk) = chunk else {
             continue;
@@ -213,7 +213,7 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
             facts.taken,
             facts.filled,
             facts.needed,
-            facts.interval,
+            u8::from(facts.hot),
             facts.priority
         )?;
     }

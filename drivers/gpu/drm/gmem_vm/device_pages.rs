@@ -8,7 +8,8 @@
 //! reference to the device: its memory has what processes need. What makes room where there is none is
 //! [`crate::evict`].
 //!
-//! A chunk is a 32nd of the memory, but no more than a huge folio has and no less than 64 KiB.
+//! A chunk has as many pages as a huge folio if the memory has 32 of that size. Else it is a 128th of the memory, but no less than 64
+//! KiB: the finer, the nearer to what is used the evictor keeps.
 //!
 //! Locks: `state`, a mutex, then the memory lock. Pages are freed in any context, without a lock; giving
 //! chunks back is the work of the system's workqueue, since it may drop the last reference to the device.
@@ -17,10 +18,10 @@ use crate::{
     device::DeviceRef,
     driver::Driver,
     evict::{
-        history::Need,
+        lirs::HotSet,
         policy::{
-            Clock,
             Facts,
+            Policy,
             Priority, //
         },
         Evictor, //
@@ -89,8 +90,12 @@ use kernel::{
 const HUGE: usize = 1 << HUGE_ORDER;
 /// Fewest pages of a chunk.
 const LEAST: usize = 16;
-/// Chunks that there should be.
-const CHUNKS: usize = 32;
+/// Chunks that there are at least if they are huge.
+const HUGE_CHUNKS: usize = 32;
+/// Chunks that there should be if they are not.
+const SMALL_CHUNKS: usize = 128;
+/// The part of the chunks that came last and are not evicted for others, at least and at most so many.
+const KEPT: (usize, usize, usize) = (32, 4, 8);
 /// Blocks that are remembered of those that have memory in one chunk.
 pub(crate) const HOMES: usize = 4;
 /// How often a device that is there is asked to copy back what it has, 10 ms apart, before that counts as lost.
@@ -123,38 +128,16 @@ pub(crate) struct Chunk {
     pub(crate) tried: u64,
     /// What is accessed now is not what it was filled for.
     pub(crate) ready: bool,
-}
-
-impl Chunk {
-    /// Takes note that memory of a block comes into it.
-    fn fill(&mut self, home: Home, need: Need, priority: Priority, is_first: bool, clock: &Clock) {
-        if is_first {
-            // It may have been in use before.
-            self.facts.taken = clock.now;
-            self.homes = [None; HOMES];
-        }
-        let facts = &mut self.facts;
-        (facts.filled, facts.needed) = (clock.now, clock.now);
-        facts.interval = need.interval;
-        self.ready = false;
-        facts.priority = if is_first {
-            priority
-        } else {
-            facts.priority.max(priority)
-        };
-        if !self.homes.contains(&Some(home)) {
-            self.homes.rotate_right(1);
-            self.homes[0] = Some(home);
-        }
-    }
+    /// It was asked, and not accessed since it was last known to be needed.
+    pub(crate) idle: bool,
 }
 
 /// Brings memory of a block to the device: who claims pages for it.
 pub(crate) struct Visit {
     pub(crate) home: Home,
     pub(crate) priority: Priority,
-    /// Since the first claim.
-    pub(crate) need: Option<Need>,
+    /// Since the first claim: when that block was needed before it was evicted, if it was.
+    pub(crate) need: Option<Option<u64>>,
 }
 
 pub(crate) struct State<D: Driver> {
@@ -179,6 +162,8 @@ struct Chunks<D: Driver> {
     state: Mutex<State<D>>,
     /// Pages of a chunk, a power of two.
     size: usize,
+    /// The last blocks that came stay: so many.
+    kept: usize,
     /// Pages of each chunk that are not free.
     used: KVVec<Atomic<usize>>,
     /// What pages were in the host, as long as the device has not written to them.
@@ -218,6 +203,7 @@ impl<D: Driver> Chunks<D> {
             leaving: false,
             tried: 0,
             ready: false,
+            idle: false,
         });
         state.held += 1;
         state.device.get_or_insert_with(|| device.into());
@@ -240,6 +226,79 @@ impl<D: Driver> Chunks<D> {
     fn find_empty(&self, state: &mut State<D>, device: &drm::Device<D>) -> Option<usize> {
         self.find(state, |used| used == 0)
             .or_else(|| self.grow(state, device))
+    }
+
+    /// Takes note that a chunk gets memory of a block; `is_first`: it had none.
+    fn fill(
+        &self,
+        state: &mut State<D>,
+        chunk: usize,
+        is_first: bool,
+        visit: &mut Visit,
+        policy: &dyn Policy,
+    ) {
+        let evictor = &mut state.evictor;
+        let last = *visit.need.get_or_insert_with(|| evictor.need(&visit.home));
+        let now = evictor.clock.now;
+        if is_first {
+            // It may have been in use before.
+            if let Some(ours) = state.chunk(chunk) {
+                (ours.facts, ours.homes) = (Facts::default(), [None; HOMES]);
+                ours.facts.taken = now;
+            }
+            if policy.has_hot() {
+                self.admit(state, chunk, last);
+            }
+        }
+        let Some(ours) = state.chunk(chunk) else {
+            return;
+        };
+        let facts = &mut ours.facts;
+        (facts.filled, facts.needed) = (now, now);
+        (ours.ready, ours.idle) = (false, false);
+        facts.priority = if is_first {
+            visit.priority
+        } else {
+            facts.priority.max(visit.priority)
+        };
+        if !ours.homes.contains(&Some(visit.home)) {
+            ours.homes.rotate_right(1);
+            ours.homes[0] = Some(visit.home);
+        }
+    }
+
+    /// Makes a chunk hot, if what comes into it is worth that.
+    fn admit(&self, state: &mut State<D>, chunk: usize, last: Option<u64>) {
+        let (hot, most) = self.hot_set(state);
+        let is_idle = hot.oldest.and_then(|(_, i)| Some(state.chunk(i)?.idle));
+        if !hot.admits(last, most, is_idle.unwrap_or(false)) {
+            return;
+        }
+        if let Some(ours) = state.chunk(chunk) {
+            ours.facts.hot = true;
+        }
+        self.cool(state);
+    }
+
+    /// The chunks that are hot, and how many may be.
+    fn hot_set(&self, state: &State<D>) -> (HotSet, usize) {
+        let ours = state.chunks.iter().enumerate();
+        let facts = ours
+            .filter(|(i, _)| self.used(*i) > 0)
+            .filter_map(|(i, chunk)| Some((i, &chunk.as_ref()?.facts)));
+        (HotSet::of(facts), state.held.saturating_sub(self.kept + 1))
+    }
+
+    /// Makes chunks cold that are too many to be hot.
+    fn cool(&self, state: &mut State<D>) {
+        loop {
+            let (hot, most) = self.hot_set(state);
+            let oldest = hot.oldest.filter(|_| hot.count > most);
+            let Some(chunk) = oldest.and_then(|(_, i)| state.chunk(i)) else {
+                return;
+            };
+            chunk.facts.hot = false;
+        }
     }
 
     /// Gives a chunk back, if it is ours and all of its pages are free.
@@ -279,16 +338,6 @@ impl<D: Driver> State<D> {
     pub(crate) fn chunk(&mut self, chunk: usize) -> Option<&mut Chunk> {
         self.chunks.get_mut(chunk)?.as_mut()
     }
-
-    /// Takes note that a chunk gets memory of a block; `is_first`: it had none.
-    fn fill(&mut self, chunk: usize, is_first: bool, visit: &mut Visit) {
-        let evictor = &mut self.evictor;
-        let need = *visit.need.get_or_insert_with(|| evictor.need(&visit.home));
-        let clock = evictor.clock;
-        if let Some(chunk) = self.chunk(chunk) {
-            chunk.fill(visit.home, need, visit.priority, is_first, &clock);
-        }
-    }
 }
 
 impl<D: Driver> WorkItem for Chunks<D> {
@@ -307,7 +356,8 @@ impl<D: Driver> Pool<D> {
 
     /// Pages of a chunk where there are so many.
     fn chunk_size(pages: usize) -> usize {
-        match (pages / CHUNKS).checked_ilog2() {
+        match (pages / SMALL_CHUNKS).checked_ilog2() {
+            _ if pages / HUGE >= HUGE_CHUNKS => HUGE,
             Some(order) => (1 << order).clamp(LEAST, HUGE),
             None => LEAST,
         }
@@ -322,6 +372,8 @@ impl<D: Driver> Pool<D> {
             chunks.push(None, GFP_KERNEL)?;
             used.push(Atomic::new(0), GFP_KERNEL)?;
         }
+        let (part, least, most) = KEPT;
+        let kept = (pages / size / part).clamp(least, most);
         let copies = Arc::new(HostCopies::new(pages)?, GFP_KERNEL)?;
         let shrinker = Shrinker::new(c"gmem_vm-copies", copies.clone())?;
         let chunks = Arc::pin_init(
@@ -335,6 +387,7 @@ impl<D: Driver> Pool<D> {
                     evictor: Evictor::new(pages / size),
                 }, "gmem_vm::Pool::state"),
                 size,
+                kept,
                 used,
                 copies,
                 _shrinker: shrinker,
@@ -373,7 +426,8 @@ impl<D: Driver> Pool<D> {
         let chunk = chunks.find_empty(&mut state, device)?;
         let claim = pages.claim(chunks.pages_of(chunk))?;
         let before = chunks.used.get(chunk)?.fetch_add(HUGE, Full);
-        state.fill(chunk, before == 0, visit);
+        let policy = device.evict_policy().policy();
+        chunks.fill(&mut state, chunk, before == 0, visit, policy);
         Some(claim)
     }
 
@@ -402,7 +456,8 @@ impl<D: Driver> Pool<D> {
         let count = found.len();
         let claim = pages.claim(found)?;
         let before = chunks.used.get(chunk)?.fetch_add(count, Full);
-        state.fill(chunk, before == 0, visit);
+        let policy = device.evict_policy().policy();
+        chunks.fill(&mut state, chunk, before == 0, visit, policy);
         Some(claim)
     }
 
@@ -446,6 +501,22 @@ impl<D: Driver> Pool<D> {
     /// How many pages of host memory are kept besides.
     pub(crate) fn copies(&self) -> usize {
         self.0.copies.count()
+    }
+
+    /// An access needs several blocks at a time, and would never have all of them where each drives another out: so
+    /// the last ones stay. Whoever gets no room for that uses memory where it is.
+    pub(crate) fn kept(&self) -> usize {
+        self.0.kept
+    }
+
+    /// The chunks that are hot, and how many may be.
+    pub(crate) fn hot_set(&self, state: &State<D>) -> (HotSet, usize) {
+        self.0.hot_set(state)
+    }
+
+    /// Makes chunks cold that are too many to be hot.
+    pub(crate) fn cool(&self, state: &mut State<D>) {
+        self.0.cool(state);
     }
 
     /// Bytes of a chunk.

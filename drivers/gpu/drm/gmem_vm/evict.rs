@@ -59,16 +59,13 @@ use kernel::{
 
 pub mod gmem;
 pub mod history;
+pub mod lirs;
 pub mod lru;
 pub mod policy;
-pub mod reuse;
 pub mod uvm;
 
 use self::{
-    history::{
-        History,
-        Need, //
-    },
+    history::History,
     policy::{
         Clock,
         Facts,
@@ -77,9 +74,6 @@ use self::{
     },
 };
 
-/// The last blocks that came are not evicted for others: an access needs several at a time, and would never have all of
-/// them where each drives another out. Whoever gets no room for that uses memory where it is.
-const KEPT: u64 = 8;
 /// Blocks of a VM that are remembered for each chunk that there is.
 const REMEMBERED: usize = 16;
 /// Blocks of a VM that are remembered at least.
@@ -93,7 +87,7 @@ const ASKED: usize = 8;
 /// Chunks that are made ready to be asked at a time.
 const READIED: usize = 2;
 /// Blocks that have to come after a chunk was filled before accesses are told from that for which it was.
-const SETTLED: u64 = 4;
+const SETTLED: u64 = 2;
 
 /// What the evictor has done since the device was there.
 #[derive(Clone, Copy, Default)]
@@ -150,15 +144,20 @@ impl Evictor {
         Ok(())
     }
 
-    /// Takes note that a block comes to the device.
-    pub(crate) fn need(&mut self, home: &Home) -> Need {
+    /// When a block was needed last, if it was evicted since.
+    fn last(&mut self, home: &Home) -> Option<u64> {
+        self.known(home.vm)?.last(&home.block)
+    }
+
+    /// Takes note that a block comes to the device; returns when it was needed before it was evicted, if it was.
+    pub(crate) fn need(&mut self, home: &Home) -> Option<u64> {
         self.clock.now += 1;
         let clock = self.clock;
         let need = self.known(home.vm).map(|h| h.need(home.block, &clock));
         // What can't be remembered is not known.
-        let need = need.and_then(Result::ok).unwrap_or_default();
-        self.counts.refaults += u64::from(need.again);
-        need
+        let last = need.and_then(Result::ok).flatten();
+        self.counts.refaults += u64::from(last.is_some());
+        last
     }
 
     /// Forgets what it knows of a VM.
@@ -194,6 +193,17 @@ struct Victim {
     ready: bool,
 }
 
+impl Victim {
+    fn new(number: usize, chunk: &Chunk) -> Self {
+        Self {
+            chunk: number,
+            homes: chunk.homes,
+            facts: chunk.facts,
+            ready: chunk.ready,
+        }
+    }
+}
+
 impl<D: Driver> State<D> {
     /// The chunk that is worth least, was not tried in this round, and filled before some time.
     fn choose(
@@ -212,12 +222,7 @@ impl<D: Driver> State<D> {
             .min()?;
         let ours = self.chunk(chunk)?;
         ours.leaving = true;
-        Some(Victim {
-            chunk,
-            homes: ours.homes,
-            facts: ours.facts,
-            ready: ours.ready,
-        })
+        Some(Victim::new(chunk, ours))
     }
 
     /// Chunks whose first access is over.
@@ -230,31 +235,32 @@ impl<D: Driver> State<D> {
             .filter(|(_, c)| !c.ready && !c.leaving && c.facts.filled + SETTLED <= now);
         for (slot, (chunk, ours)) in found.iter_mut().zip(fresh) {
             ours.ready = true;
-            *slot = Some(Victim {
-                chunk,
-                homes: ours.homes,
-                facts: ours.facts,
-                ready: true,
-            });
+            *slot = Some(Victim::new(chunk, ours));
         }
         found
     }
 }
 
 impl<D: Driver> Pool<D> {
-    /// Makes room for so many bytes, as far as that is possible by evicting what has come before some time.
+    /// Makes room for so many bytes of a block, as far as that is possible by evicting what has come before some time.
     ///
     /// Process context, sleeps; no lock of a VM may be held. `EINTR` if the process is being killed.
     pub(crate) fn make_room(
         pages: &Arc<Pages<D>>,
         device: &drm::Device<D>,
+        home: &Home,
         wanted: u64,
         before: u64,
     ) -> Result {
         let pool = pages.owner();
-        let batch = device.evict_policy().policy().batch();
+        let policy = device.evict_policy().policy();
+        let batch = policy.batch();
+        if policy.has_hot() {
+            pool.age(device, home);
+        }
         let round = pool.begin_round();
-        let settled = pool.state().evictor.clock.now.saturating_sub(KEPT);
+        let now = pool.state().evictor.clock.now;
+        let settled = now.saturating_sub(pool.kept() as u64);
         let before = before.min(settled);
         let (mut evicted, mut busy) = (0, 0);
         loop {
@@ -364,8 +370,42 @@ impl<D: Driver> Pool<D> {
                     return Some(victim);
                 }
                 chunk.leaving = false;
+                chunk.idle = false;
                 state.evictor.counts.spared += 1;
             }
+            if policy.has_hot() {
+                self.cool(&mut state);
+            }
+        }
+    }
+
+    /// Finds out whether the hot chunk that was not accessed for longest still is, if a block that comes could take its place.
+    fn age(&self, device: &drm::Device<D>, home: &Home) {
+        for _ in 0..ASKED {
+            let oldest = {
+                let mut state = self.state();
+                let last = state.evictor.last(home);
+                let (hot, _) = self.hot_set(&state);
+                let oldest = hot.to_ask(last);
+                oldest.and_then(|i| {
+                    let chunk = state.chunk(i).filter(|c| !c.leaving && !c.idle)?;
+                    Some(Victim::new(i, chunk))
+                })
+            };
+            let Some(oldest) = oldest else {
+                return;
+            };
+            let accessed = self.was_accessed(device, &oldest);
+            let mut state = self.state();
+            let now = state.evictor.clock.now;
+            let Some(chunk) = state.chunk(oldest.chunk) else {
+                return;
+            };
+            chunk.idle = !accessed;
+            if !accessed {
+                return;
+            }
+            chunk.facts.needed = now;
         }
     }
 
@@ -422,7 +462,7 @@ impl<D: Driver> Pool<D> {
                 // Of a VM that has ended nothing is kept.
                 if let Some(history) = state.evictor.known(home.vm) {
                     // What can't be remembered is not known.
-                    let _ = history.evict(home.block, victim.facts.needed, victim.facts.interval);
+                    let _ = history.evict(home.block, victim.facts.needed);
                 }
             }
         }

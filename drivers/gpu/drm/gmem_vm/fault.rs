@@ -50,7 +50,6 @@ use crate::{
         Order, //
     },
     range::VaRange,
-    transfer::bytes,
     vm::{
         Attrs,
         Vm, //
@@ -78,8 +77,6 @@ use kernel::{
 const BLOCK_SHIFT: u64 = 21;
 /// Most bytes that one fault brings in, if the device says that it will access as many in order.
 const MOST: u64 = 8 << 20;
-/// The part of the device's memory that it brings in at most: what comes too early is gone again when it is used.
-const PART: u64 = 8;
 /// How long the device waits while more is brought in than what it waits for, in milliseconds.
 const FAVOUR: i64 = 1000;
 /// How often a fault is looked at anew before the device may try again.
@@ -463,10 +460,7 @@ impl<D: Driver> Vm<D> {
         let process = self.subscription().ok_or(EFAULT)?;
         let unit = PAGE_SIZE as u64;
         let page = fault.va & !(unit - 1);
-        let most = self.device.process_pages().map_or(MOST, |pages| {
-            (bytes(pages.count()) / PART).clamp(unit, MOST)
-        });
-        let end = fault.va.saturating_add(fault.len.clamp(1, most));
+        let end = fault.va.saturating_add(fault.len.clamp(1, MOST));
         let end = end.next_multiple_of(unit).min(found.range.end());
         let served = self.serve_block(&process, buffer, &found, page, (page, end), fault.access)?;
         let (mut around, done) = (served.around, served.block);
@@ -476,18 +470,36 @@ impl<D: Driver> Vm<D> {
         // The rest is a favour, of which nobody depends.
         let began = Instant::<Monotonic>::now();
         let mut at = around.start();
+        let mut brought = done.size();
         while at < around.end() && began.elapsed().as_millis() < FAVOUR {
             if at >= done.start() && at < done.end() {
                 at = done.end();
                 continue;
             }
+            if !self.may_favour(brought) {
+                break;
+            }
             check_killed()?;
             match self.serve_block(&process, buffer, &found, at, (page, end), fault.access) {
-                Ok(served) => at = served.block.end(),
+                Ok(served) => {
+                    at = served.block.end();
+                    brought += served.block.size();
+                }
                 Err(_) => break,
             }
         }
         Ok(())
+    }
+
+    /// Whether more may be brought in than what the device waits for: if there is room, or as long as it does not drive itself
+    /// out.
+    fn may_favour(&self, brought: u64) -> bool {
+        let Some(pages) = self.device.process_pages() else {
+            return true;
+        };
+        let pool = pages.owner();
+        let chunk = pool.chunk_bytes();
+        brought < chunk * (pool.kept() as u64 / 2) || pool.reserve(&self.device, chunk) >= chunk
     }
 
     /// Brings in the block that has an address, so that the device can access what of it lies from `page` up to

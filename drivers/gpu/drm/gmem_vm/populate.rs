@@ -490,6 +490,14 @@ impl<D: Driver> Vm<D> {
         failed.map_or(Ok(mapped), Err)
     }
 
+    /// By which the evictor knows an order's block.
+    fn home(&self, order: &Order<Attrs<D>>) -> Home {
+        Home {
+            vm: self.number(),
+            block: order.block,
+        }
+    }
+
     /// Makes room for what of a block is not on the device, and can be.
     fn make_room(
         &self,
@@ -533,7 +541,7 @@ impl<D: Driver> Vm<D> {
         }
         let wanted = missing.min(movable);
         if wanted > available {
-            Pool::make_room(pages, &self.device, wanted, order.evicts)?;
+            Pool::make_room(pages, &self.device, &self.home(order), wanted, order.evicts)?;
         }
         Ok(())
     }
@@ -548,10 +556,7 @@ impl<D: Driver> Vm<D> {
         let cpu = order.cpu(&order.block);
         let wanted = order.cpu(&order.wanted);
         let mut visit = Visit {
-            home: Home {
-                vm: self.number(),
-                block: order.block,
-            },
+            home: self.home(order),
             priority: order.priority,
             need: None,
         };

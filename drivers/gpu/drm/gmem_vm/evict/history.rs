@@ -4,10 +4,7 @@
 //!
 //! Plain bookkeeping; lives under the lock of [`crate::device_pages`].
 
-use super::policy::{
-    average,
-    Clock, //
-};
+use super::policy::Clock;
 use crate::{
     range::VaRange,
     range_map::{
@@ -22,8 +19,6 @@ use kernel::prelude::*;
 struct Seen {
     /// When it was needed last.
     needed: u64,
-    /// How long that took of late, if it happened more than once.
-    interval: u64,
     /// Some of it was evicted since.
     evicted: bool,
 }
@@ -58,48 +53,33 @@ impl History {
         self.seen.bytes()
     }
 
-    /// Takes note that a block is needed now; returns how long that takes, of late, or 0. `ENOMEM`.
-    pub fn need(&mut self, block: VaRange, clock: &Clock) -> Result<Need> {
-        let before = self.seen.first_overlap(&block).map(|e| *e.value);
-        let mut interval = before.map_or(0, |seen| seen.interval);
-        let mut again = false;
-        if let Some(seen) = before.filter(|seen| seen.evicted) {
-            again = true;
-            let passed = clock.now.saturating_sub(seen.needed).max(1);
-            interval = average(interval, passed);
-        }
-        self.set(block, clock.now, interval, false)?;
-        Ok(Need { interval, again })
+    /// When a block was needed last, if it was evicted since.
+    pub fn last(&self, block: &VaRange) -> Option<u64> {
+        let seen = self.seen.first_overlap(block)?.value;
+        seen.evicted.then_some(seen.needed)
     }
 
-    /// Takes note that something of a block was evicted, and what was known of it then. `ENOMEM`.
-    pub fn evict(&mut self, block: VaRange, needed: u64, interval: u64) -> Result {
-        self.set(block, needed, interval, true)
+    /// Takes note that a block is needed now; returns what [`last`](Self::last) said. `ENOMEM`.
+    pub fn need(&mut self, block: VaRange, clock: &Clock) -> Result<Option<u64>> {
+        let last = self.last(&block);
+        self.set(block, clock.now, false)?;
+        Ok(last)
     }
 
-    fn set(&mut self, block: VaRange, needed: u64, interval: u64, evicted: bool) -> Result {
+    /// Takes note that something of a block was evicted, and when it was needed. `ENOMEM`.
+    pub fn evict(&mut self, block: VaRange, needed: u64) -> Result {
+        self.set(block, needed, true)
+    }
+
+    fn set(&mut self, block: VaRange, needed: u64, evicted: bool) -> Result {
         if self.seen.len() >= self.most {
             self.seen = RangeMap::new();
         }
         self.seen.reserve(1)?;
-        let seen = Seen {
-            needed,
-            interval,
-            evicted,
-        };
-        self.seen.set(block, seen, |_| ());
+        self.seen.set(block, Seen { needed, evicted }, |_| ());
         self.seen.trim();
         Ok(())
     }
-}
-
-/// How a block was needed before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Need {
-    /// How long it takes until it is needed again, of late; 0 if that has not happened.
-    pub interval: u64,
-    /// It was evicted before.
-    pub again: bool,
 }
 
 #[kunit_tests(gmem_vm_evict_history)]
@@ -114,20 +94,17 @@ mod tests {
     fn only_what_was_evicted_is_needed_again() -> Result {
         let (mut history, mut clock) = (History::new(100), Clock::default());
         clock.now = 5;
-        assert_eq!(history.need(block(1)?, &clock)?, Need::default());
+        assert_eq!(history.need(block(1)?, &clock)?, None);
         // More of it comes.
         clock.now = 6;
-        assert_eq!(history.need(block(1)?, &clock)?, Need::default());
-        history.evict(block(1)?, 6, 0)?;
+        assert_eq!(history.need(block(1)?, &clock)?, None);
+        history.evict(block(1)?, 6)?;
         clock.now = 16;
-        let again = history.need(block(1)?, &clock)?;
-        assert_eq!((again.interval, again.again), (10, true));
-        // Once more, and sooner; the others know nothing of that.
-        history.evict(block(1)?, 16, 10)?;
-        clock.now = 20;
-        assert_eq!(history.need(block(1)?, &clock)?.interval, 7);
-        assert_eq!(history.need(block(2)?, &clock)?, Need::default());
-        assert_eq!(history.need(block(1)?, &clock)?.interval, 7);
+        assert_eq!(history.last(&block(1)?), Some(6));
+        assert_eq!(history.need(block(1)?, &clock)?, Some(6));
+        assert_eq!(history.last(&block(1)?), None);
+        // The others know nothing of that.
+        assert_eq!(history.need(block(2)?, &clock)?, None);
         Ok(())
     }
 
@@ -139,7 +116,7 @@ mod tests {
             history.need(block(i)?, &clock)?;
             assert!(history.seen.len() <= 4);
         }
-        assert!(!history.need(block(7)?, &clock)?.again);
+        assert_eq!(history.need(block(7)?, &clock)?, None);
         Ok(())
     }
 
@@ -149,10 +126,10 @@ mod tests {
         let half = |i: u64| VaRange::new(i << 20, 1 << 20);
         history.need(half(0)?, &clock)?;
         history.need(half(1)?, &clock)?;
-        history.evict(half(1)?, 1, 0)?;
+        history.evict(half(1)?, 1)?;
         clock.now = 4;
-        assert!(!history.need(half(0)?, &clock)?.again);
-        assert_eq!(history.need(half(1)?, &clock)?.interval, 3);
+        assert_eq!(history.need(half(0)?, &clock)?, None);
+        assert_eq!(history.need(half(1)?, &clock)?, Some(1));
         Ok(())
     }
 }

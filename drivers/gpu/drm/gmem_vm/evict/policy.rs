@@ -8,15 +8,15 @@
 //!
 //! | policy | file | evicts |
 //! |---|---|---|
-//! | `lru`, the default | `evict/lru.rs` | what the device has not accessed for longest |
-//! | `reuse` | `evict/reuse.rs` | what is expected to be needed last, by when it was needed before |
+//! | `lirs`, the default | `evict/lirs.rs` | what has come once, and not what comes back |
+//! | `lru` | `evict/lru.rs` | what the device has not accessed for longest |
 //! | `uvm` | `evict/uvm.rs` | what has come longest ago |
 //! | `gmem` | `evict/gmem.rs` | what was there first, 32 MiB at a time |
 
 use super::{
     gmem::Gmem,
+    lirs::Lirs,
     lru::Lru,
-    reuse::Reuse,
     uvm::Uvm, //
 };
 use kernel::prelude::*;
@@ -30,8 +30,8 @@ pub struct Facts {
     pub filled: u64,
     /// When the device was last seen to need it.
     pub needed: u64,
-    /// How long it took until it was needed again, of late; 0 if that has not happened.
-    pub interval: u64,
+    /// Whether it is one of those that stay, for a policy that tells them apart.
+    pub hot: bool,
     /// What userspace advised.
     pub priority: Priority,
 }
@@ -55,14 +55,6 @@ pub struct Clock {
     pub now: u64,
 }
 
-/// The mean of what was so far, if anything was, and something new.
-pub(super) fn average(old: u64, new: u64) -> u64 {
-    match old {
-        0 => new,
-        old => old / 2 + new / 2 + (old & new & 1),
-    }
-}
-
 /// Decides what leaves a device that is full.
 pub trait Policy {
     /// Bytes to be evicted at a time, if nobody needs more.
@@ -81,6 +73,11 @@ pub trait Policy {
         true
     }
 
+    /// Whether some chunks are hot ([`super::lirs::HotSet`]).
+    fn has_hot(&self) -> bool {
+        false
+    }
+
     /// What a chunk is worth: the least goes first.
     fn worth(&self, facts: &Facts, clock: &Clock) -> u64;
 
@@ -93,11 +90,11 @@ pub trait Policy {
 /// The policies there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum PolicyKind {
-    /// Least recently accessed.
+    /// Low inter-reference recency set.
     #[default]
+    Lirs,
+    /// Least recently accessed.
     Lru,
-    /// By when it was needed before.
-    Reuse,
     /// As UVM does: least recently migrated.
     Uvm,
     /// As GMEM does: first in, first out.
@@ -107,8 +104,8 @@ pub enum PolicyKind {
 impl PolicyKind {
     /// All, with their names.
     pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Lirs, "lirs"),
         (Self::Lru, "lru"),
-        (Self::Reuse, "reuse"),
         (Self::Uvm, "uvm"),
         (Self::Gmem, "gmem"),
     ];
@@ -116,7 +113,7 @@ impl PolicyKind {
     /// The policy.
     pub fn policy(self) -> &'static (dyn Policy + Sync) {
         match self {
-            Self::Reuse => &Reuse,
+            Self::Lirs => &Lirs,
             Self::Lru => &Lru,
             Self::Uvm => &Uvm,
             Self::Gmem => &Gmem,
@@ -148,13 +145,5 @@ mod tests {
         }
         assert!(PolicyKind::of_name("mru").is_none());
         assert!(PolicyKind::of_name("").is_none());
-    }
-
-    #[test]
-    fn averages_follow_what_comes() {
-        assert_eq!(average(0, 7), 7);
-        assert_eq!(average(7, 7), 7);
-        assert_eq!(average(4, 8), 6);
-        assert_eq!(average(u64::MAX, u64::MAX), u64::MAX);
     }
 }
