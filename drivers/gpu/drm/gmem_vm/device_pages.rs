@@ -244,7 +244,7 @@ impl<D: Driver> Chunks<D> {
             // It may have been in use before.
             if let Some(ours) = state.chunk(chunk) {
                 (ours.facts, ours.homes) = (Facts::default(), [None; HOMES]);
-                ours.facts.taken = now;
+                (ours.facts.taken, ours.facts.needed) = (now, now);
             }
             if policy.has_hot() {
                 self.admit(state, chunk, last);
