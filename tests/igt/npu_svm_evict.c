@@ -154,11 +154,11 @@ static void test_clean(void)
 	char *p = svm_anon(size, SVM_DEFAULT);
 
 	svm_put(p, size, 1);
-	bytes = count(" bytes=");
+	bytes = count("to_host=");
 	dropped = count("dropped=");
 	loop(p, size, 2);
 	igt_assert_lt_u64(dropped, count("dropped="));
-	igt_assert_eq_u64(count(" bytes="), bytes);
+	igt_assert_eq_u64(count("to_host="), bytes);
 	svm_assert_cpu(p, size, 1);
 
 	/* Read, then written, by the device. */
@@ -167,7 +167,7 @@ static void test_clean(void)
 		igt_assert_eq(svm_write(&s, p + at, one, 7), 0);
 	}
 	loop(p, size, 1);
-	igt_assert_lt_u64(bytes, count(" bytes="));
+	igt_assert_lt_u64(bytes, count("to_host="));
 	for (uint64_t at = 0; at < size; at += 4 * one)
 		svm_assert_cpu(p + at, one, 7);
 
@@ -178,22 +178,43 @@ static void test_clean(void)
 	for (int i = 0; i < 100 && count("copies="); i++)
 		drop_caches();
 	igt_assert_eq_u64(count("copies="), 0);
-	bytes = count(" bytes=");
+	bytes = count("to_host=");
 	loop(p, size, 1);
-	igt_assert_lt_u64(bytes, count(" bytes="));
+	igt_assert_lt_u64(bytes, count("to_host="));
 	svm_assert_cpu(p, size, 1);
 
 	/* Who does not keep it copies. */
 	igt_assert_eq(set_policy("uvm"), 0);
 	svm_put(p, size, 1);
-	bytes = count(" bytes=");
+	bytes = count("to_host=");
 	dropped = count("dropped=");
 	loop(p, size, 2);
 	igt_assert_eq_u64(count("dropped="), dropped);
-	igt_assert_lt_u64(bytes, count(" bytes="));
+	igt_assert_lt_u64(bytes, count("to_host="));
 	svm_assert_cpu(p, size, 1);
 	igt_assert_eq(set_policy("lirs"), 0);
 	svm_free(p, size);
+}
+
+/* Memory that was used once makes room for what is used again and again, also if it was there first. */
+static void test_phases(void)
+{
+	const uint64_t size = memory() * 2, part = memory() / 2;
+	char *p = svm_anon(size, SVM_DEFAULT), *q = svm_anon(part, SVM_DEFAULT);
+
+	for (size_t i = 0; i < 2; i++) {
+		igt_assert_eq(set_policy(policies[i]), 0);
+		svm_put(p, size, 1);
+		svm_put(q, part, 2);
+		loop(p, size, 1);
+		/* At the latest the third time all of it stays. */
+		loop(q, part, 3);
+		igt_assert_eq_u64(loop(q, part, 3), 0);
+		svm_assert_device(&s, q, part, 2);
+	}
+	igt_assert_eq(set_policy("lirs"), 0);
+	svm_free(p, size);
+	svm_free(q, part);
 }
 
 /* What was advised to go first does, and what was advised to go last stays. */
@@ -298,6 +319,7 @@ int igt_main()
 	static const struct svm_test tests[] = {
 		{ "policies", "Policies by name", test_policies },
 		{ "loop", "Memory that is used in a loop", test_loop },
+		{ "phases", "Memory that is used again after other memory was", test_phases },
 		{ "clean", "Memory that the device only reads", test_clean },
 		{ "priority", "What was advised of eviction", test_priority },
 		{ "prefetch", "A prefetch of more than fits", test_prefetch },

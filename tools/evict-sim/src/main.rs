@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,6 +37,10 @@ struct Sizes {
     /// What is brought and evicted at once: a multiple of 64K
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = size)]
     blocks_of: u64,
+
+    /// Addresses of a run's data: nothing else is looked at. Given once for each run, in order
+    #[arg(long, value_name = "START-END", value_parser = range)]
+    data: Vec<Range<u64>>,
 }
 
 #[derive(Subcommand)]
@@ -132,6 +137,15 @@ fn policy(name: &str) -> Result<PolicyKind, String> {
     })
 }
 
+/// `0x10000-0x20000`.
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let range = text
+        .split_once('-')
+        .and_then(|(start, end)| Some(number(start)?..number(end)?));
+    range.ok_or_else(|| "a range is two addresses, as in 0x10000-0x20000".into())
+}
+
 fn workload(name: &str) -> Result<Workload, String> {
     Workload::of_name(name).ok_or_else(|| {
         let names = Workload::ALL.map(|(_, name)| name);
@@ -155,6 +169,16 @@ impl Sizes {
         blocks(self.memory, self.blocks_of)
     }
 
+    /// Accesses of a run without those that are not to its data.
+    fn only_data(&self, number: usize, run: &[Access]) -> Vec<Access> {
+        let Some(data) = self.data.get(number) else {
+            return run.to_vec();
+        };
+        let blocks = data.start / trace::BLOCK..data.end.div_ceil(trace::BLOCK);
+        let only = run.iter().filter(|access| blocks.contains(&access.block));
+        only.copied().collect()
+    }
+
     /// Prints what each run of a trace costs.
     fn report(&self, path: &Path, cost: impl Fn(&[Access]) -> Cost) -> Result<(), Box<dyn Error>> {
         let runs = if path == Path::new("-") {
@@ -166,7 +190,8 @@ impl Sizes {
         };
         let mut output = io::stdout().lock();
         for (number, run) in runs.iter().enumerate() {
-            let run = trace::coarsen(run, self.blocks_of / trace::BLOCK);
+            let run = self.only_data(number, run);
+            let run = trace::coarsen(&run, self.blocks_of / trace::BLOCK);
             let cost = cost(&run);
             writeln!(
                 output,

@@ -184,16 +184,17 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         return Ok(());
     };
     let pool = pages.owner();
+    let (to_host, dropped) = pool.back();
     let state = pool.state();
     let (counts, clock) = (state.evictor.counts, state.evictor.clock);
     writeln!(
         f,
-        "blocks={} evictions={} failed={} bytes={} dropped={} refaults={} spared={} copies={} history={}",
+        "blocks={} evictions={} failed={} to_host={} dropped={} refaults={} spared={} copies={} history={}",
         clock.now,
         counts.evictions,
         counts.failed,
-        counts.bytes,
-        counts.dropped,
+        to_host,
+        dropped,
         counts.refaults,
         counts.spared,
         pool.copies(),

@@ -168,6 +168,8 @@ struct Chunks<D: Driver> {
     used: KVVec<Atomic<usize>>,
     /// What pages were in the host, as long as the device has not written to them.
     copies: Arc<HostCopies>,
+    /// Pages that came back to the host, for whatever reason: copied, and not copied.
+    back: (Atomic<u64>, Atomic<u64>),
     _shrinker: Shrinker<HostCopies>,
     #[pin]
     give_back: Work<Chunks<D>>,
@@ -390,6 +392,7 @@ impl<D: Driver> Pool<D> {
                 kept,
                 used,
                 copies,
+                back: (Atomic::new(0), Atomic::new(0)),
                 _shrinker: shrinker,
                 give_back <- new_work!("gmem_vm::Pool::give_back"),
             }),
@@ -498,6 +501,18 @@ impl<D: Driver> Pool<D> {
         self.0.copies.free(pages);
     }
 
+    /// Takes note that pages come back to the host: so many are copied, and so many are not.
+    pub(crate) fn count_back(&self, copied: usize, dropped: usize) {
+        self.0.back.0.fetch_add(copied as u64, Relaxed);
+        self.0.back.1.fetch_add(dropped as u64, Relaxed);
+    }
+
+    /// How many bytes have come back to the host by now: copied, and not copied.
+    pub(crate) fn back(&self) -> (u64, u64) {
+        let bytes = |pages: &Atomic<u64>| pages.load(Relaxed) << PAGE_SHIFT;
+        (bytes(&self.0.back.0), bytes(&self.0.back.1))
+    }
+
     /// How many pages of host memory are kept besides.
     pub(crate) fn copies(&self) -> usize {
         self.0.copies.count()
@@ -539,21 +554,20 @@ impl<D: Driver> Pool<D> {
         self.0.drop_chunk(chunk)
     }
 
-    /// Brings what processes have in a chunk back to the host; returns how many pages, and how many of those were not
-    /// copied. `EBUSY`: none.
+    /// Brings what processes have in a chunk back to the host; returns how many pages. `EBUSY`: none.
     pub(crate) fn bring_chunk_back(
         pages: &Arc<Pages<D>>,
         device: &drm::Device<D>,
         chunk: usize,
         lost: bool,
-    ) -> Result<(usize, usize)> {
+    ) -> Result<usize> {
         let part = pages.owner().0.pages_of(chunk);
         let mut migration = Migration::evict(pages, part)?;
-        let spared = Transfer::new(device, pages)?.to_host(&mut migration, lost)?;
+        Transfer::new(device, pages)?.to_host(&mut migration, lost)?;
         let moved = migration.commit();
         match moved.pages {
             0 => Err(EBUSY),
-            pages => Ok((pages, spared)),
+            pages => Ok(pages),
         }
     }
 
@@ -617,8 +631,6 @@ impl<D: Driver> DeviceMemory for Pool<D> {
     fn bring_back(pages: &Pages<D>, migration: &mut Migration<'_>) -> Result {
         // There is a page, so there is a chunk.
         let device = pages.owner().0.state.lock().device.clone().ok_or(ENODEV)?;
-        Transfer::new(&device, pages)?
-            .to_host(migration, false)
-            .map(drop)
+        Transfer::new(&device, pages)?.to_host(migration, false)
     }
 }

@@ -96,10 +96,6 @@ pub(crate) struct Counts {
     pub(crate) evictions: u64,
     /// Chunks that were chosen, and could not be evicted.
     pub(crate) failed: u64,
-    /// Bytes that were copied to the host for it.
-    pub(crate) bytes: u64,
-    /// Bytes that were not, as the host still had them.
-    pub(crate) dropped: u64,
     /// Blocks that came back after they had been evicted.
     pub(crate) refaults: u64,
     /// Chunks that stayed since the device had accessed them.
@@ -445,11 +441,7 @@ impl<D: Driver> Pool<D> {
         let mut state = pages.owner().state();
         let state = &mut *state;
         match &result {
-            Ok((pages, spared)) => {
-                state.evictor.counts.evictions += 1;
-                state.evictor.counts.bytes += bytes(pages - spared);
-                state.evictor.counts.dropped += bytes(*spared);
-            }
+            Ok(_) => state.evictor.counts.evictions += 1,
             Err(_) => state.evictor.counts.failed += 1,
         }
         // Unless it was given back meanwhile.
@@ -466,7 +458,7 @@ impl<D: Driver> Pool<D> {
                 }
             }
         }
-        result.map(|(pages, _)| pages)
+        result
     }
 }
 

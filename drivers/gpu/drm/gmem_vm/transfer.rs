@@ -58,6 +58,11 @@ struct Run {
 struct Runs(KVVec<Run>);
 
 impl Runs {
+    /// Pages of all of them.
+    fn pages(&self) -> usize {
+        self.0.iter().map(|run| run.pages).sum()
+    }
+
     fn push(&mut self, device: usize, host: Option<usize>, pages: usize) -> Result {
         if let Some(last) = self.0.last_mut() {
             let continues = match (last.host, host) {
@@ -158,18 +163,18 @@ impl<'a, D: Driver> Transfer<'a, D> {
         copied
     }
 
-    /// Gives all that was collected host memory and copies it there, unless the host still has it: returns of how many
-    /// pages. With `lost`, what the device does not copy any more becomes zero.
+    /// Gives all that was collected host memory and copies it there, unless the host still has it.
+    /// With `lost`, what the device does not copy any more becomes zero.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EIO`, `ENODEV`: the device did not copy.
-    pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result<usize> {
+    pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result {
         let mut runs = Runs::default();
         let (node, zeroed) = (self.pages.node(), lost);
         let mut fresh = HostPages::new();
         let mut page = 0;
-        let mut spared = 0;
+        let mut dropped = 0;
         let pool = self.pages.owner();
         while let Some(slot) = migration.next(page) {
             page = slot.page + (1 << slot.order);
@@ -189,7 +194,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 let kept = self.index(&part).and_then(|i| pool.take_copy(i));
                 if let Some(folio) = kept.and_then(HostCopy::into_folio) {
                     migration.set(&part, folio);
-                    spared += 1;
+                    dropped += 1;
                     continue;
                 }
                 let here = (1 << slot.order) - i;
@@ -201,7 +206,10 @@ impl<'a, D: Driver> Transfer<'a, D> {
         }
         match self.copy(&runs, false) {
             Err(e) if !lost => Err(e),
-            _ => Ok(spared),
+            _ => {
+                pool.count_back(runs.pages(), dropped);
+                Ok(())
+            }
         }
     }
 

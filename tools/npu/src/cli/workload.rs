@@ -5,10 +5,11 @@
 mod tenants;
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use npu::Device;
+use npu::{Device, Location};
 
 use super::{Result, say};
 use crate::workload::blocks::Blocks;
@@ -25,7 +26,8 @@ use crate::workload::{BLOCK, Error, Work};
 The last line of the output has what it cost, for scripts: bytes and counts from the first job to the end \
 of the last one, as DRM_GMEM_VM_STATS and the file gmem_vm-DEVICE/memory of debugfs give them. The latter \
 (evictions, to_host and what follows) are the whole device's; without debugfs they are left out. \
-accesses counts blocks of 64 KiB.")]
+left is what was then copied to the host so that all data is there again. accesses counts blocks of 64 KiB, \
+data says where they are.")]
 pub struct Args {
     /// What is done.
     #[arg(value_enum)]
@@ -173,7 +175,7 @@ fn check(args: &Args, work: &dyn Work) -> Result {
 
 /// What a load cost.
 struct Done {
-    size: u64,
+    data: Range<u64>,
     accesses: u64,
     jobs: u64,
     counts: Vec<(String, u64)>,
@@ -194,14 +196,17 @@ impl Done {
         let mut line = format!("workload={name}");
         let mut add = |name: &str, value: u64| write!(line, " {name}={value}").expect("text grows");
         more.iter().for_each(|(name, value)| add(name, *value));
-        add("size", self.size);
-        add("blocks", self.size / BLOCK);
+        let size = self.data.end - self.data.start;
+        add("size", size);
+        add("blocks", size / BLOCK);
         add("accesses", self.accesses);
         add("jobs", self.jobs);
         self.counts
             .iter()
             .for_each(|(name, value)| add(name, *value));
-        write!(line, " seconds={:.3}", self.time.as_secs_f64()).expect("text grows");
+        let Range { start, end } = &self.data;
+        let seconds = self.time.as_secs_f64();
+        write!(line, " seconds={seconds:.3} data={start:#x}-{end:#x}").expect("text grows");
         line
     }
 }
@@ -228,9 +233,16 @@ impl Before {
     fn done(self, device: &Device, work: &dyn Work, runner: &Runner) -> Result<Done> {
         let time = self.started.elapsed();
         let data = work.data();
+        let end = Figures::read(device, runner.vm())?;
+        let mut counts = end.since(&self.figures);
+        // What was written is wanted in the end.
+        runner.vm().prefetch(data.clone(), Location::Host)?;
+        let left = Figures::read(device, runner.vm())?.since(&end);
+        let left = left.into_iter().find(|(name, _)| name == "to_host");
+        counts.extend(left.map(|(_, bytes)| ("left".to_string(), bytes)));
         Ok(Done {
-            counts: Figures::read(device, runner.vm())?.since(&self.figures),
-            size: data.end - data.start,
+            counts,
+            data,
             accesses: runner.accesses() - self.accesses,
             jobs: runner.jobs() - self.jobs,
             time,
@@ -280,7 +292,7 @@ mod tests {
     #[test]
     fn a_line_is_pairs() {
         let done = Done {
-            size: 16 << 20,
+            data: 0x10000..0x1010000,
             accesses: 512,
             jobs: 32,
             counts: vec![("faults".into(), 7), ("evictions".into(), 3)],
@@ -288,7 +300,7 @@ mod tests {
         };
         assert_eq!(
             done.line("x", &[("memory", 5)]),
-            "workload=x memory=5 size=16777216 blocks=256 accesses=512 jobs=32 faults=7 evictions=3 seconds=1.250"
+            "workload=x memory=5 size=16777216 blocks=256 accesses=512 jobs=32 faults=7 evictions=3 seconds=1.250 data=0x10000-0x1010000"
         );
     }
 }

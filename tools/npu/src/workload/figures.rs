@@ -63,7 +63,7 @@ fn path(device: &Device) -> Option<PathBuf> {
     Some(PathBuf::from(DEBUGFS).join(name).join("memory"))
 }
 
-/// The counts on the first line. `blocks` is a time, `history` the size of what is kept now.
+/// The counts on the first line. `blocks` is a time, `copies` and `history` are the size of what is kept now.
 fn parse(text: &str) -> Counts {
     let words = text.lines().next().unwrap_or("").split_whitespace();
     words
@@ -71,11 +71,8 @@ fn parse(text: &str) -> Counts {
             let (name, value) = word.split_once('=')?;
             Some((name, value.parse().ok()?))
         })
-        .filter(|(name, _)| !["blocks", "history"].contains(name))
-        .map(|(name, value)| {
-            let name = if name == "bytes" { "to_host" } else { name };
-            (name.to_string(), value)
-        })
+        .filter(|(name, _)| !["blocks", "copies", "history"].contains(name))
+        .map(|(name, value)| (name.to_string(), value))
         .collect()
 }
 
@@ -86,7 +83,7 @@ mod tests {
     #[test]
     fn counts_have_names() {
         let text =
-            "blocks=1 evictions=2 failed=3 bytes=4 refaults=5 new=x newer=6 history=7\na=1\n";
+            "blocks=1 evictions=2 failed=3 to_host=4 refaults=5 new=x newer=6 history=7\na=1\n";
         let expected = [
             ("evictions", 2),
             ("failed", 3),
