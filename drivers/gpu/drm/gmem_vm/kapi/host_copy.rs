@@ -41,9 +41,9 @@ const USED: usize = 1 << bindings::pageflags_PG_referenced
 
 /// Its memory is not sound.
 #[cfg(CONFIG_MEMORY_FAILURE)]
-const POISONED: usize = 1 << bindings::pageflags_PG_hwpoison;
+const POISONED: Option<usize> = Some(1 << bindings::pageflags_PG_hwpoison);
 #[cfg(not(CONFIG_MEMORY_FAILURE))]
-const POISONED: usize = 0;
+const POISONED: Option<usize> = None;
 
 /// A page of host memory that belonged to a process, until that moved to a device; dropping it frees it, in any context.
 ///
@@ -109,7 +109,7 @@ impl HostCopy {
             let page = folio.cast::<bindings::page>();
             let flags = Atomic::<usize>::from_ptr(&raw mut (*page).flags.f);
             let mut known = flags.load(Relaxed);
-            if known & POISONED != 0 {
+            if POISONED.is_some_and(|poisoned| known & poisoned != 0) {
                 bindings::folio_unlock(folio);
                 return None;
             }
