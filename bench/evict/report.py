@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """report.py DIR RATIOS: the results of the benchmark of eviction, from the files in DIR: for each ratio
-RATIO.log, what the loads printed, and RATIO.belady, the optimum for what they accessed; and
-tenants.log.
+RATIO.log, what the loads printed, and RATIO.belady, the optimum for what they accessed;
+tenants.log; and killed.log.
 
 Prints the tables and whether the limits are kept, and leaves both as table.rst in DIR. Fails if
 a log is not complete; a limit that is missed is a result like others.
@@ -11,6 +11,7 @@ a log is not complete; a limit that is missed is a result like others.
 import math
 import pathlib
 import re
+import statistics
 import sys
 
 OURS, PEER = "lirs", "uvm"
@@ -118,6 +119,17 @@ def tenants_table(path):
     return table(rows), slowdown
 
 
+def killed(path):
+    """Seconds that processes which are killed take to end, by policy."""
+    text = path.read_text(errors="replace")
+    if not re.search(r"^ended$", text, re.M):
+        sys.exit(f"{path.name}: the benchmark did not come to its end")
+    found = {}
+    for policy, micros in re.findall(r"^killed (\S+) (\d+)$", text, re.M):
+        found.setdefault(policy, []).append(int(micros) / 1e6)
+    return found
+
+
 def main():
     directory, ratios = pathlib.Path(sys.argv[1]), sys.argv[2].split()
     runs = {}
@@ -130,6 +142,12 @@ def main():
             runs[words[1], words[0], words[2]] = Run(result, moved, words[2])
     keys = list(dict.fromkeys((load, ratio) for load, ratio, _ in runs))
     tenants, slowdown = tenants_table(directory / "tenants.log")
+
+    waits = killed(directory / "killed.log")
+    rows = [["policy", "processes", "middle, s", "longest, s"]]
+    for policy, times in waits.items():
+        rows.append([policy, str(len(times)), f"{statistics.median(times):.3f}", f"{max(times):.3f}"])
+    waits_table = table(rows)
 
     near = [runs[key + (OURS,)] for key in keys
             if key[0] in ("gemm", "transformer") and float(key[1]) >= 1.25]
@@ -144,6 +162,7 @@ def main():
         verdict(f"bytes to {PEER}'s, all, worst", max(beside.values()), 1.05),
         verdict("MiB to the host of data that is only read",
                 sum(run.to_host for run in readers) / 2**20, 0.1),
+        verdict("longest wait of a process that is killed, seconds", max(waits[OURS]), 1),
         verdict("two processes: the victim's time to that beside one that fits", slowdown, 1.2),
     ])
     text = (
@@ -152,7 +171,8 @@ def main():
         f"{moved_table(runs, keys)}\nFaults, and blocks that came back after they were evicted:\n\n"
         f"{faults_table(runs, keys)}\nA process that goes through 0.45 of the memory: alone, beside a neighbour that "
         "does the same, and beside an aggressor that goes through four times the memory. The ratio is that of "
-        f"the last two:\n\n{tenants}\n{limits}")
+        f"the last two:\n\n{tenants}\nHow long a process takes to end that is killed while it goes at random "
+        f"through eight times the memory:\n\n{waits_table}\n{limits}")
     print(text)
     (directory / "table.rst").write_text(text)
 

@@ -16,6 +16,7 @@ use crate::model::store::{Source, Usage};
 use crate::model::tokens::Batch;
 use crate::model::weights::Weights;
 use crate::model::{reference, vectors};
+use crate::workload::figures::{self, Counts};
 
 /// Most tokens of a batch, padding included.
 const ROWS: usize = 1024;
@@ -97,6 +98,7 @@ struct Figures {
     run: Duration,
     device: Duration,
     mirror: Option<VmStats>,
+    evictor: Option<Evicted>,
     before: Counters,
     after: Counters,
 }
@@ -146,6 +148,7 @@ fn compute(
     device: &Device,
 ) -> Result<(Vec<Vec<f32>>, Figures)> {
     let before = device.counters()?;
+    let evictor = figures::evictor(device);
     let batches = Batch::split(&input.tokens, ROWS);
     let options = Options {
         rows: batches.iter().map(Batch::rows).max().unwrap_or(0),
@@ -185,6 +188,7 @@ fn compute(
         run: started.elapsed(),
         device: engine.device_time(),
         mirror: engine.stats()?,
+        evictor: Evicted::since(&evictor, &figures::evictor(device)),
         before,
         after: device.counters()?,
     };
@@ -271,7 +275,45 @@ impl Figures {
         if let Some(stats) = &self.mirror {
             rows.push(("mirror", mirror(stats)));
         }
+        if let Some(evicted) = &self.evictor {
+            rows.push(("evicted", evicted.text()));
+        }
         human::rows(&rows)
+    }
+}
+
+/// What the device's evictor has done.
+struct Evicted {
+    chunks: u64,
+    to_host: u64,
+    dropped: u64,
+    refaults: u64,
+}
+
+impl Evicted {
+    /// Between two moments; `None` if that is nothing, or nobody knows.
+    fn since(before: &Counts, after: &Counts) -> Option<Self> {
+        let count = |name: &str| {
+            let of = |counts: &Counts| counts.iter().find(|(n, _)| n == name).map(|(_, n)| *n);
+            Some(of(after)?.saturating_sub(of(before)?))
+        };
+        let chunks = count("evictions").filter(|&chunks| chunks > 0)?;
+        Some(Self {
+            chunks,
+            to_host: count("to_host")?,
+            dropped: count("dropped")?,
+            refaults: count("refaults")?,
+        })
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{} times; {} copied to the host, {} not, as the host still had it; {} blocks came back",
+            human::count(self.chunks),
+            human::bytes(self.to_host),
+            human::bytes(self.dropped),
+            human::count(self.refaults)
+        )
     }
 }
 
@@ -292,6 +334,23 @@ fn mirror(stats: &VmStats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_evicted_is_one_line() {
+        let counts = |numbers: [u64; 4]| {
+            let names = ["evictions", "to_host", "dropped", "refaults"].map(str::to_string);
+            names.into_iter().zip(numbers).collect::<Counts>()
+        };
+        let before = counts([1, 0, 0, 0]);
+        let after = counts([1235, 5 << 20, 70 << 20, 9]);
+        assert_eq!(
+            Evicted::since(&before, &after).unwrap().text(),
+            "1 234 times; 5 MiB copied to the host, 70 MiB not, as the host still had it; \
+             9 blocks came back"
+        );
+        assert!(Evicted::since(&after, &after).is_none());
+        assert!(Evicted::since(&Counts::new(), &after).is_none());
+    }
 
     #[test]
     fn what_moved_is_one_line() {

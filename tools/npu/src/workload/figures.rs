@@ -13,7 +13,7 @@ use super::Result;
 const DEBUGFS: &str = "/sys/kernel/debug";
 
 /// Counts, by name.
-type Counts = Vec<(String, u64)>;
+pub type Counts = Vec<(String, u64)>;
 
 /// Counts at a moment.
 #[derive(Clone, Debug, Default)]
@@ -25,11 +25,9 @@ pub struct Figures {
 impl Figures {
     /// The counts of an address space and of its device.
     pub fn read(device: &Device, vm: &Vm) -> Result<Self> {
-        let mirror = vm.stats()?;
-        let text = path(device).and_then(|path| fs::read_to_string(path).ok());
         Ok(Self {
-            mirror,
-            evictor: text.map_or_else(Counts::new, |text| parse(&text)),
+            mirror: vm.stats()?,
+            evictor: evictor(device),
         })
     }
 
@@ -52,6 +50,12 @@ impl Figures {
         });
         mirror.chain(evictor).collect()
     }
+}
+
+/// What a device's evictor has done, by name; nothing if that can't be read.
+pub fn evictor(device: &Device) -> Counts {
+    let text = path(device).and_then(|path| fs::read_to_string(path).ok());
+    text.map_or_else(Counts::new, |text| parse(&text))
 }
 
 /// The file with the evictor's counts; its directory has the name of what the device hangs on.
