@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "npu_lib.h"
+#include "npu_svm.h"
 
 IGT_TEST_DESCRIPTION("fdinfo, debugfs and tracepoints");
 
@@ -67,6 +67,46 @@ static void test_fdinfo(void)
 	igt_assert_lt_u64(busy, fdinfo(ctx.fd, "drm-engine-compute:"));
 	npu_bo_free(&ctx, &bo);
 	npu_ctx_close(&ctx);
+}
+
+/* What fdinfo says of mirrored memory is what vm_stats says, and what was done. */
+static void test_mirrored(void)
+{
+	const uint64_t size = MIB(1);
+	struct drm_gmem_vm_stats stats;
+	uint64_t faults, to_device, refaults;
+	struct svm s;
+	void *p;
+
+	svm_open(&s);
+	faults = fdinfo(s.ctx.fd, "gmem-faults:");
+	to_device = fdinfo(s.ctx.fd, "gmem-to-device:");
+	refaults = fdinfo(s.ctx.fd, "gmem-refaults:");
+	p = svm_anon(size, SVM_SMALL);
+	svm_put(p, size, 1);
+	igt_assert_eq(svm_read(&s, p, size), 0);
+	svm_to_device(&s, p, size);
+	igt_assert_lte_u64(size >> 10, fdinfo(s.ctx.fd, "gmem-resident-device:"));
+	igt_assert_lte_u64(to_device + (size >> 10), fdinfo(s.ctx.fd, "gmem-to-device:"));
+	if (npu_device_info(s.ctx.fd).caps & DRM_GMEM_CAP_FAULTS)
+		igt_assert_lt_u64(faults, fdinfo(s.ctx.fd, "gmem-faults:"));
+	stats = svm_stats(&s);
+	igt_assert_eq_u64(fdinfo(s.ctx.fd, "gmem-faults:"), stats.faults);
+	igt_assert_eq_u64(fdinfo(s.ctx.fd, "gmem-mirrored:"), stats.mirrored >> 10);
+	igt_assert_eq_u64(fdinfo(s.ctx.fd, "gmem-to-device:"), stats.to_device >> 10);
+	igt_assert_eq_u64(fdinfo(s.ctx.fd, "gmem-made:"), stats.made >> 10);
+	fdinfo(s.ctx.fd, "gmem-evicted:");
+	igt_assert_lte_u64(refaults, fdinfo(s.ctx.fd, "gmem-refaults:"));
+	svm_to_host(&s, p, size);
+	igt_assert_eq_u64(fdinfo(s.ctx.fd, "gmem-resident-device:"), 0);
+
+	/* What was done stays when the VM goes, what there is does not. */
+	faults = fdinfo(s.ctx.fd, "gmem-faults:");
+	igt_assert_eq(npu_vm_destroy(s.ctx.fd, s.ctx.vm), 0);
+	igt_assert_eq_u64(fdinfo(s.ctx.fd, "gmem-mirrored:"), 0);
+	igt_assert_eq_u64(fdinfo(s.ctx.fd, "gmem-faults:"), faults);
+	svm_free(p, size);
+	svm_drop(&s);
 }
 
 /* The file in the debugfs directory of the device under test. */
@@ -180,6 +220,10 @@ int igt_main()
 	igt_describe("fdinfo names the driver, counts busy time and memory");
 	igt_subtest("fdinfo")
 		test_fdinfo();
+
+	igt_describe("fdinfo counts mirrored memory and what moved");
+	igt_subtest("mirrored")
+		test_mirrored();
 
 	igt_describe("debugfs lists VMs, mappings, objects, attributes and page tables");
 	igt_subtest("debugfs")

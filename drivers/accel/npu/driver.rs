@@ -389,6 +389,7 @@ impl drm::Driver for Npu {
         let queues = device.hardware().compute.len();
         drm_print!(printer, "drm-engine-capacity-compute:\t{}\n", queues);
         printer.show_memory_stats(file);
+        file.inner().show_usage(printer);
     }
 
     gmem_vm::declare_ioctls! {

@@ -325,9 +325,17 @@ impl<D: Driver> Vm<D> {
         // Late, as it may wait for callbacks, which take the table lock.
         drop(subscription);
         if let Some(pages) = self.device.process_pages() {
-            let history = pages.owner().state().evictor.forget(self.number());
+            let known = {
+                let mut state = pages.owner().state();
+                let known = state.evictor.forget(self.number());
+                if let Some(known) = &known {
+                    // In the lock, so that they count at any time, and once.
+                    self.tables.lock().mirrors.evicted = known.counts;
+                }
+                known
+            };
             // Without the lock.
-            drop(history);
+            drop(known);
         }
     }
 

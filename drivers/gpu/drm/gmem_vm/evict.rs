@@ -102,13 +102,29 @@ pub(crate) struct Counts {
     pub(crate) spared: u64,
 }
 
+/// What the evictor has done to a VM.
+#[derive(Clone, Copy, Default, Zeroable)]
+pub(crate) struct VmCounts {
+    /// Bytes that it brought back to the host, copied or not.
+    pub(crate) bytes: u64,
+    /// Blocks that came back after they had been evicted.
+    pub(crate) refaults: u64,
+}
+
+/// What the evictor knows of a VM.
+pub(crate) struct Known {
+    vm: usize,
+    history: History,
+    pub(crate) counts: VmCounts,
+}
+
 /// What the evictor of a device knows, under the lock of [`crate::device_pages`].
 pub(crate) struct Evictor {
     pub(crate) clock: Clock,
     pub(crate) counts: Counts,
     /// Counts who needs room.
     round: u64,
-    histories: KVec<(usize, History)>,
+    vms: KVec<Known>,
     /// Blocks that are remembered of a VM.
     most: usize,
 }
@@ -120,54 +136,60 @@ impl Evictor {
             clock: Clock::default(),
             counts: Counts::default(),
             round: 0,
-            histories: KVec::new(),
+            vms: KVec::new(),
             most: (REMEMBERED * chunks).max(REMEMBERED_LEAST),
         }
     }
 
-    /// What is known of the blocks of a VM, if anything is.
-    fn known(&mut self, vm: usize) -> Option<&mut History> {
-        let mut all = self.histories.iter_mut();
-        all.find(|(known, _)| *known == vm).map(|(_, h)| h)
+    /// What is known of a VM, if anything is.
+    fn known(&mut self, vm: usize) -> Option<&mut Known> {
+        self.vms.iter_mut().find(|known| known.vm == vm)
+    }
+
+    /// What it has done to a VM that it knows.
+    pub(crate) fn counts_of(&mut self, vm: usize) -> Option<VmCounts> {
+        self.known(vm).map(|known| known.counts)
     }
 
     /// Begins to remember the blocks of a VM, until it is [forgotten](Self::forget). `ENOMEM`.
     pub(crate) fn remember(&mut self, vm: usize) -> Result {
         if self.known(vm).is_none() {
-            let history = History::new(self.most);
-            self.histories.push((vm, history), GFP_KERNEL)?;
+            let known = Known {
+                vm,
+                history: History::new(self.most),
+                counts: VmCounts::default(),
+            };
+            self.vms.push(known, GFP_KERNEL)?;
         }
         Ok(())
     }
 
     /// When a block was needed last, if it was evicted since.
     fn last(&mut self, home: &Home) -> Option<u64> {
-        self.known(home.vm)?.last(&home.block)
+        self.known(home.vm)?.history.last(&home.block)
     }
 
     /// Takes note that a block comes to the device; returns when it was needed before it was evicted, if it was.
     pub(crate) fn need(&mut self, home: &Home) -> Option<u64> {
         self.clock.now += 1;
         let clock = self.clock;
-        let need = self.known(home.vm).map(|h| h.need(home.block, &clock));
+        let known = self.known(home.vm)?;
         // What can't be remembered is not known.
-        let last = need.and_then(Result::ok).flatten();
+        let last = known.history.need(home.block, &clock).ok().flatten();
+        known.counts.refaults += u64::from(last.is_some());
         self.counts.refaults += u64::from(last.is_some());
         last
     }
 
     /// Forgets what it knows of a VM.
-    pub(crate) fn forget(&mut self, vm: usize) -> Option<History> {
-        let at = self.histories.iter().position(|(known, _)| *known == vm)?;
-        self.histories.remove(at).ok().map(|(_, history)| history)
+    pub(crate) fn forget(&mut self, vm: usize) -> Option<Known> {
+        let at = self.vms.iter().position(|known| known.vm == vm)?;
+        self.vms.remove(at).ok()
     }
 
     /// Host memory for keeping book, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.histories
-            .iter()
-            .map(|(_, history)| history.bytes())
-            .sum()
+        self.vms.iter().map(|known| known.history.bytes()).sum()
     }
 }
 
@@ -449,12 +471,16 @@ impl<D: Driver> Pool<D> {
             chunk.leaving = false;
             chunk.tried = round;
         }
-        if result.is_ok() {
-            for home in victim.homes.iter().flatten() {
+        if let Ok((pages, _)) = &result {
+            for (i, home) in victim.homes.iter().flatten().enumerate() {
                 // Of a VM that has ended nothing is kept.
-                if let Some(history) = state.evictor.known(home.vm) {
+                if let Some(known) = state.evictor.known(home.vm) {
                     // What can't be remembered is not known.
-                    let _ = history.evict(home.block, victim.facts.needed);
+                    let _ = known.history.evict(home.block, victim.facts.needed);
+                    // All of it counts for who came last: as a rule a chunk is filled by one block.
+                    if i == 0 {
+                        known.counts.bytes += bytes(*pages);
+                    }
                 }
             }
         }

@@ -2,13 +2,15 @@
 
 //! [`File`]: one open file of the device, with the VMs it made.
 //!
-//! Locks: the tables of VMs and bind queues are under leaf mutexes, never held while one is used.
+//! Locks: the tables of VMs and bind queues are under mutexes of their own, which are not held while one is used. But
+//! that of VMs is, while they are asked for their [`usage`](crate::usage): so that each counts once.
 
 use crate::{
     bind_queue::BindQueue,
     driver::Driver,
     id_map::IdMap,
     kapi::lock::new_mutex,
+    usage::Usage,
     vm::Vm, //
 };
 use kernel::{
@@ -29,11 +31,15 @@ pub const MAX_BIND_QUEUES: usize = 4096;
 type QueueOf<D> = (Arc<Vm<D>>, Arc<BindQueue<D>>);
 
 /// The VMs of a file; dropping it closes them.
-struct Vms<D: Driver>(IdMap<Arc<Vm<D>>>);
+struct Vms<D: Driver> {
+    map: IdMap<Arc<Vm<D>>>,
+    /// What those had done that are destroyed.
+    ended: Usage,
+}
 
 impl<D: Driver> Drop for Vms<D> {
     fn drop(&mut self) {
-        while let Some(vm) = self.0.pop() {
+        while let Some(vm) = self.map.pop() {
             vm.close();
         }
     }
@@ -59,7 +65,7 @@ impl<D: Driver> File<D> {
 
     /// The VM with this id. `ENOENT`.
     pub fn vm(&self, id: u32) -> Result<Arc<Vm<D>>> {
-        self.vms.lock().0.get(id).cloned().ok_or(ENOENT)
+        self.vms.lock().map.get(id).cloned().ok_or(ENOENT)
     }
 
     /// A VM and one of its bind queues, 0 for its own. `ENOENT`: one of them does not exist, or the
@@ -92,17 +98,32 @@ impl<D: Driver> File<D> {
 
     /// Gives a VM to the file, which closes it if it can't. `ENOSPC` if it has [`MAX_VMS`], `ENOMEM`.
     pub(crate) fn add_vm(&self, vm: Arc<Vm<D>>) -> Result<u32> {
-        let id = self.vms.lock().0.insert(vm.clone());
+        let id = self.vms.lock().map.insert(vm.clone());
         id.inspect_err(|_| vm.close())
     }
 
     /// Takes a VM from the file, and its bind queues. `ENOENT`.
     pub(crate) fn take_vm(&self, id: u32) -> Result<Arc<Vm<D>>> {
-        let vm = self.vms.lock().0.remove(id).ok_or(ENOENT)?;
+        let vm = {
+            let mut vms = self.vms.lock();
+            let vm = vms.map.remove(id).ok_or(ENOENT)?;
+            vms.ended += vm.usage().ended();
+            vm
+        };
         self.bind_queues
             .lock()
             .retain(|(of, _)| !Arc::ptr_eq(of, &vm));
         Ok(vm)
+    }
+
+    /// What its VMs have and have done, also those that it had.
+    pub(crate) fn usage(&self) -> Usage {
+        let vms = self.vms.lock();
+        let mut sum = vms.ended;
+        for vm in vms.map.values() {
+            sum += vm.usage();
+        }
+        sum
     }
 }
 
@@ -117,7 +138,13 @@ impl<D: Driver> drm::file::DriverFile for File<D> {
                     IdMap::new(MAX_BIND_QUEUES),
                     "gmem_vm::File::bind_queues"
                 ),
-                vms <- new_mutex!(Vms(IdMap::new(MAX_VMS)), "gmem_vm::File::vms"),
+                vms <- new_mutex!(
+                    Vms {
+                        map: IdMap::new(MAX_VMS),
+                        ended: Usage::default(),
+                    },
+                    "gmem_vm::File::vms"
+                ),
             }),
             GFP_KERNEL,
         )

@@ -14,7 +14,7 @@
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`fault`] [`hold`] [`sync`] [`dependencies`] | what an author calls |
-//! | seeing it | [`debugfs`] [`kapi::trace`] | what to show |
+//! | seeing it | [`debugfs`] [`usage`] [`kapi::trace`] | what to show |
 //! | advice | [`attrs`] [`follow`] [`prefetch`] | what userspace wants of a range |
 //! | eviction | [`evict`] | what leaves a device that is full |
 //! | mirrors | [`attach`] [`mirror`] [`populate`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
@@ -28,7 +28,7 @@
 //!
 //! In this order, each optional:
 //!
-//! 1. the list of VMs ([`device::Device`], a mutex), then the VM lock ([`vm::Vm`], a mutex): mappings
+//! 1. the VMs of a file ([`mod@file`], a mutex), or the list of VMs ([`device::Device`], a mutex), then the VM lock ([`vm::Vm`], a mutex): mappings
 //!    and attributes of one VM; then the locks of [`attach`], and the memory map lock of a process;
 //! 2. the lock of [`device_pages`], a mutex, and the memory lock (inside [`memory::Memory`], a mutex): the buddy allocator;
 //! 3. `current` of a [`bind_queue`], a mutex: who does the queue's batches;
@@ -81,6 +81,7 @@ pub mod sort;
 pub mod sync;
 pub mod transfer;
 pub mod uapi;
+pub mod usage;
 pub mod vm;
 
 pub use self::{

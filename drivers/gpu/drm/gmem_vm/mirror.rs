@@ -17,6 +17,7 @@ use crate::{
         Access,
         Driver, //
     },
+    evict::VmCounts,
     hold::Holds,
     kapi::{
         dma::Mapper,
@@ -91,6 +92,13 @@ pub(crate) struct Frame {
     pub(crate) cpu: u64,
     /// The device may write.
     pub(crate) write: bool,
+}
+
+impl Frame {
+    /// Whether it is in device memory.
+    fn is_resident(&self) -> bool {
+        matches!(self.location, Location::Device(_))
+    }
 }
 
 impl Value for Frame {
@@ -194,7 +202,11 @@ pub(crate) struct Mirrors<A> {
     pub(crate) closed: bool,
     /// Bytes in `frames`.
     pub(crate) mapped: u64,
+    /// Those of them that are in device memory.
+    pub(crate) resident: u64,
     pub(crate) counts: Counts,
+    /// What the evictor had done when it forgot the VM.
+    pub(crate) evicted: VmCounts,
     /// Only if someone wants to know.
     pub(crate) unmapped: Option<Unmapped>,
 }
@@ -212,7 +224,9 @@ impl<A: Copy + PartialEq> Mirrors<A> {
             flushing: 0,
             closed: false,
             mapped: 0,
+            resident: 0,
             counts: Counts::NONE,
+            evicted: pin_init::zeroed(),
             unmapped: None,
         }
     }
@@ -290,15 +304,29 @@ impl<A: Copy + PartialEq> Mirrors<A> {
     /// Takes note of what the page table has for a range; `is_new`: it had nothing there.
     pub(crate) fn set_frame(&mut self, range: VaRange, frame: Frame, is_new: bool) {
         if !is_new {
-            self.mapped -= self.frames.covered(range);
+            self.discount(range);
         }
         self.mapped += range.size();
+        if frame.is_resident() {
+            self.resident += range.size();
+        }
         self.frames.set(range, frame, |_| ());
+    }
+
+    /// Counts what the page table has for a range no more.
+    fn discount(&mut self, range: VaRange) {
+        for entry in self.frames.overlaps(range) {
+            let size = entry.range.intersect(&range).map_or(0, |part| part.size());
+            self.mapped -= size;
+            if entry.value.is_resident() {
+                self.resident -= size;
+            }
+        }
     }
 
     /// Forgets what the page table had for a range.
     fn clear_frames(&mut self, range: VaRange) {
-        self.mapped -= self.frames.covered(range);
+        self.discount(range);
         self.frames.clear(range, |_| ());
     }
 
@@ -400,9 +428,11 @@ impl<D: Driver> Tables<D> {
                 } else {
                     Some(whole)
                 };
-                (whole, part.filter(|_| fits(&whole, e.value)))
+                let part = part.filter(|_| fits(&whole, e.value));
+                let resident = part.filter(|_| e.value.is_resident());
+                (whole, part, resident.map_or(0, |part| part.size()))
             });
-            let Some((whole, part)) = found.next() else {
+            let Some((whole, part, mut resident)) = found.next() else {
                 break;
             };
             rest = VaRange::from_bounds(whole.end(), range.end());
@@ -410,17 +440,19 @@ impl<D: Driver> Tables<D> {
                 continue;
             };
             // All that lie in a row go at once.
-            for (whole, next) in found {
+            for (whole, next, more) in found {
                 let Some(next) = next.filter(|next| next.start() == part.end()) else {
                     break;
                 };
                 part = part.hull(&next);
+                resident += more;
                 rest = VaRange::from_bounds(whole.end(), range.end());
             }
             let gone = self.page_table.zap(prepared, part);
             *hull = Some(gone.hull_with(*hull));
             if gone == part {
                 self.mirrors.mapped -= gone.size();
+                self.mirrors.resident -= resident;
                 self.mirrors.frames.clear(gone, |_| ());
             } else {
                 self.mirrors.clear_frames(gone);

@@ -184,7 +184,7 @@ mod suite {
         let mut mirrors = Mirrors::<u8>::new();
         mirrors.frames.reserve(16)?;
         let mut set = |start, end, value| -> Result<usize> {
-            mirrors.frames.set(pages(start, end)?, value, |_| ());
+            mirrors.set_frame(pages(start, end)?, value, true);
             Ok(mirrors.frames.len())
         };
         assert_eq!(set(0, 4, frame(At::Device(0), 10, true)), Ok(1));
@@ -194,18 +194,26 @@ mod suite {
         assert_eq!(set(9, 10, frame(At::Host(10 * PAGE), 19, true)), Ok(3));
         assert_eq!(set(10, 11, frame(At::Host(11 * PAGE), 20, false)), Ok(4));
         assert_eq!(set(11, 12, frame(At::Host(12 * PAGE), 22, false)), Ok(5));
-        mirrors.mapped = 12 * PAGE;
+        assert_eq!((mirrors.mapped, mirrors.resident), (12 * PAGE, 9 * PAGE));
         assert!(mirrors.has(9 * PAGE, true) && mirrors.has(10 * PAGE + 5, false));
         assert!(!mirrors.has(10 * PAGE, true) && !mirrors.has(12 * PAGE, false));
         mirrors.clear_frames(pages(2, 3)?);
         assert_eq!((mirrors.mapped, mirrors.frames.len()), (11 * PAGE, 6));
+        assert_eq!(mirrors.resident, 8 * PAGE);
         let rest = mirrors.frames.get(3 * PAGE).map(|e| *e.value);
         assert_eq!(rest, Some(frame(At::Device(3 * PAGE), 13, true)));
         // Holes don't count.
         mirrors.clear_frames(pages(1, 10)?);
         assert_eq!((mirrors.mapped, mirrors.frames.len()), (3 * PAGE, 3));
+        assert_eq!(mirrors.resident, PAGE);
+        // What takes the place of something counts instead of it.
+        mirrors.set_frame(pages(0, 1)?, frame(At::Host(0), 10, true), false);
+        assert_eq!((mirrors.mapped, mirrors.resident), (3 * PAGE, 0));
+        mirrors.set_frame(pages(0, 2)?, frame(At::Device(0), 10, true), false);
+        assert_eq!((mirrors.mapped, mirrors.resident), (4 * PAGE, 2 * PAGE));
         mirrors.clear_frames(pages(0, 100)?);
-        assert_eq!((mirrors.mapped, mirrors.frames.len()), (0, 0));
+        assert_eq!((mirrors.mapped, mirrors.resident), (0, 0));
+        assert_eq!(mirrors.frames.len(), 0);
         Ok(())
     }
 
