@@ -10,6 +10,7 @@ mod remap;
 mod selftest;
 mod table;
 mod text;
+mod top;
 mod touch;
 mod workload;
 
@@ -48,6 +49,8 @@ enum Command {
     Touch(touch::Args),
     /// Compute sentences' vectors on the NPU and show which sentences are alike.
     Embed(embed::Args),
+    /// Show who has memory on the device and what moves, again and again.
+    Top(top::Args),
     /// Run a load that may be larger than the device's memory and count what moved.
     Workload(workload::Args),
     /// Compute sentences' vectors on the CPU, for embed to check against. Needs no NPU.
@@ -67,6 +70,7 @@ pub fn run() -> Result {
         Command::Remap(args) => remap::run(args, &device()?),
         Command::Touch(args) => touch::run(args, &device()?),
         Command::Embed(args) => embed::run(args, device),
+        Command::Top(args) => top::run(args, &device()?),
         Command::Workload(args) => workload::run(args, &device()?),
         Command::Reference(args) => reference::run(args),
     }

@@ -54,21 +54,22 @@ impl Figures {
 
 /// What a device's evictor has done, by name; nothing if that can't be read.
 pub fn evictor(device: &Device) -> Counts {
-    let text = path(device).and_then(|path| fs::read_to_string(path).ok());
+    let text = directory(device).and_then(|d| fs::read_to_string(d.join("memory")).ok());
     text.map_or_else(Counts::new, |text| parse(&text))
 }
 
-/// The file with the evictor's counts; its directory has the name of what the device hangs on.
-fn path(device: &Device) -> Option<PathBuf> {
+/// The device's directory in debugfs, which has the name of what the device hangs on.
+pub fn directory(device: &Device) -> Option<PathBuf> {
     let file = device.path().file_name()?;
     let parent = PathBuf::from("/sys/class/accel").join(file).join("device");
     let parent = fs::canonicalize(parent).ok()?;
     let name = format!("gmem_vm-{}", parent.file_name()?.to_str()?);
-    Some(PathBuf::from(DEBUGFS).join(name).join("memory"))
+    Some(PathBuf::from(DEBUGFS).join(name))
 }
 
-/// The counts on the first line. `blocks` is a time, `copies` and `history` are the size of what is kept now.
-fn parse(text: &str) -> Counts {
+/// The counts on the first line of the file `memory` there. `blocks` is a time, `copies` and
+/// `history` are the size of what is kept now.
+pub fn parse(text: &str) -> Counts {
     let words = text.lines().next().unwrap_or("").split_whitespace();
     words
         .filter_map(|word| {
