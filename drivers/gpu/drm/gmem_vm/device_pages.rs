@@ -428,6 +428,7 @@ impl<D: Driver> Pool<D> {
         }
         let chunk = chunks.find_empty(&mut state, device)?;
         let claim = pages.claim(chunks.pages_of(chunk))?;
+        chunks.copies.free(chunks.pages_of(chunk));
         let before = chunks.used.get(chunk)?.fetch_add(HUGE, Full);
         let policy = device.evict_policy().policy();
         chunks.fill(&mut state, chunk, before == 0, visit, policy);
@@ -457,7 +458,9 @@ impl<D: Driver> Pool<D> {
         state.recent = chunk;
         let found = pages.find_free(chunks.pages_of(chunk), most)?;
         let count = found.len();
-        let claim = pages.claim(found)?;
+        let claim = pages.claim(found.clone())?;
+        // Whoever frees them has not done so yet, perhaps, and it is somebody else's copy.
+        chunks.copies.free(found);
         let before = chunks.used.get(chunk)?.fetch_add(count, Full);
         let policy = device.evict_policy().policy();
         chunks.fill(&mut state, chunk, before == 0, visit, policy);

@@ -471,7 +471,7 @@ impl<D: Driver> Pool<D> {
             chunk.leaving = false;
             chunk.tried = round;
         }
-        if let Ok((pages, _)) = &result {
+        if let Ok(pages) = &result {
             for (i, home) in victim.homes.iter().flatten().enumerate() {
                 // Of a VM that has ended nothing is kept.
                 if let Some(known) = state.evictor.known(home.vm) {

@@ -58,7 +58,10 @@ use crate::{
 use kernel::{
     drm,
     impl_has_work,
-    page::PAGE_SIZE,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::Arc,
     time::{
@@ -75,6 +78,8 @@ use kernel::{
 
 /// log2 of the bytes that are brought in together, if nothing else was advised.
 const BLOCK_SHIFT: u64 = 21;
+/// The same where that does not hold still for long enough; then it is a page.
+const FEW_SHIFT: u64 = 16;
 /// Most bytes that one fault brings in, if the device says that it will access as many in order.
 const MOST: u64 = 8 << 20;
 /// How long the device waits while more is brought in than what it waits for, in milliseconds.
@@ -541,10 +546,12 @@ impl<D: Driver> Vm<D> {
                 };
             }
             let result = self.populate(process, buffer, &order);
-            if result.as_ref().is_err_and(|e| *e == EBUSY) && block.size() > PAGE_SIZE as u64 {
+            if result.as_ref().is_err_and(|e| *e == EBUSY) && shift > PAGE_SHIFT as u64 {
                 // All of it does not hold still for long enough, and most of it is not what the device waits for.
-                shift = block.size().ilog2().into();
-                shift -= u64::from(block.size().is_power_of_two());
+                shift = match shift > FEW_SHIFT {
+                    true => FEW_SHIFT,
+                    false => PAGE_SHIFT as u64,
+                };
                 continue;
             }
             break (block, order, result);

@@ -287,9 +287,6 @@ impl<D: Driver> Vm<D> {
             return;
         };
         let pool = pages.owner();
-        if pool.copies() == 0 {
-            return;
-        }
         snapshot.protect(|address, pfn| {
             let Some(page) = pages.index(pfn) else {
                 return false;
@@ -416,6 +413,13 @@ impl<D: Driver> Vm<D> {
                 });
             if is_there {
                 continue;
+            }
+            let is_writable = || frames.overlaps(piece.range).any(|e| e.value.write);
+            if order.access.write && !piece.frame.write && is_writable() {
+                // There was a copy when the snapshot was taken, and is none since somebody writes. What the process itself
+                // must not write any more has no frame.
+                failed = Some(Miss::Stale);
+                break;
             }
             let Location::Host(_) = piece.frame.location else {
                 if frames.lacks(1) > 0 {

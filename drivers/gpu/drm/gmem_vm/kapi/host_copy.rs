@@ -29,6 +29,16 @@ use kernel::{
     }, //
 };
 
+/// Entries that are looked at at a time for memory to be given up.
+const VISITED: usize = 1 << 16;
+
+// Inline in the kernel; in `host_copy.c`.
+extern "C" {
+    fn gmem_vm_copy_may_stay(pfn: usize) -> bool;
+    fn gmem_vm_copy_account(pfn: usize, pages: c_int);
+    fn gmem_vm_copies_reclaimed(pages: usize);
+}
+
 /// Flags of a page that say what it was used for, but not whether it is sound.
 const USED: usize = 1 << bindings::pageflags_PG_referenced
     | 1 << bindings::pageflags_PG_uptodate
@@ -58,7 +68,8 @@ unsafe impl Send for HostCopy {}
 
 impl HostCopy {
     /// Keeps a page that has been migrated. `None` if it is one of a large folio: the kernel counts those that are in
-    /// use when they migrate and when they are freed, and a copy that comes back is freed less often.
+    /// use when they migrate and when they are freed, and a copy that comes back is freed less often. `None` also if it lies where all must
+    /// be able to move at any time, since a copy can't.
     ///
     /// # Safety
     ///
@@ -67,10 +78,11 @@ impl HostCopy {
         // SAFETY: By the requirements there is such a page, of which the migration has a reference.
         unsafe {
             let folio = bindings::page_folio(bindings::pfn_to_page(pfn));
-            if bindings::folio_order(folio) > 0 {
+            if bindings::folio_order(folio) > 0 || !gmem_vm_copy_may_stay(pfn) {
                 return None;
             }
             bindings::folio_get(folio);
+            gmem_vm_copy_account(pfn, 1);
             // INVARIANT: The migration unlocks it and drops its own reference, which was the last one but ours.
             NonNull::new(folio).map(Self)
         }
@@ -109,25 +121,35 @@ impl HostCopy {
             let page = folio.cast::<bindings::page>();
             let flags = Atomic::<usize>::from_ptr(&raw mut (*page).flags.f);
             let mut known = flags.load(Relaxed);
-            if POISONED.is_some_and(|poisoned| known & poisoned != 0) {
-                bindings::folio_unlock(folio);
-                return None;
-            }
-            while let Err(other) = flags.cmpxchg(known, known & !USED, Full) {
-                known = other;
+            loop {
+                if POISONED.is_some_and(|poisoned| known & poisoned != 0) {
+                    bindings::folio_unlock(folio);
+                    return None;
+                }
+                match flags.cmpxchg(known, known & !USED, Full) {
+                    Ok(_) => break,
+                    Err(other) => known = other,
+                }
             }
             // What it said of whom it belonged to.
             (*page).__bindgen_anon_1.__bindgen_anon_1.mapping = core::ptr::null_mut();
         }
         // SAFETY: It is locked, and by the type invariant a page of its own, whose reference goes along.
-        unsafe { LockedFolio::from_pfn(self.into_pfn(), 0) }
+        unsafe {
+            let pfn = self.into_pfn();
+            gmem_vm_copy_account(pfn, -1);
+            LockedFolio::from_pfn(pfn, 0)
+        }
     }
 }
 
 impl Drop for HostCopy {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::folio_put(self.0.as_ptr()) };
+        unsafe {
+            gmem_vm_copy_account(bindings::folio_pfn(self.0.as_ptr()), -1);
+            bindings::folio_put(self.0.as_ptr());
+        }
     }
 }
 
@@ -215,16 +237,18 @@ impl Shrink for HostCopies {
     }
 
     fn scan(&self, most: usize) -> usize {
-        let (all, mut freed) = (self.entries.len(), 0);
-        let from = self.hand.load(Relaxed);
-        for i in 0..all {
-            if freed == most {
+        let all = self.entries.len();
+        let (mut page, mut freed) = (self.hand.load(Relaxed), 0);
+        for _ in 0..all.min(VISITED) {
+            if freed == most || self.count() == 0 {
                 break;
             }
-            let page = (from + i) % all;
+            page = if page + 1 < all { page + 1 } else { 0 };
             freed += usize::from(self.take(page).is_some());
-            self.hand.store(page, Relaxed);
         }
+        self.hand.store(page, Relaxed);
+        // SAFETY: A plain number.
+        unsafe { gmem_vm_copies_reclaimed(freed) };
         freed
     }
 }
