@@ -295,7 +295,8 @@ impl Evicted {
     fn since(before: &Counts, after: &Counts) -> Option<Self> {
         let count = |name: &str| {
             let of = |counts: &Counts| counts.iter().find(|(n, _)| n == name).map(|(_, n)| *n);
-            Some(of(after)?.saturating_sub(of(before)?))
+            // Before the first mirror there is no evictor.
+            Some(of(after)?.saturating_sub(of(before).unwrap_or(0)))
         };
         let chunks = count("evictions").filter(|&chunks| chunks > 0)?;
         Some(Self {
@@ -349,7 +350,8 @@ mod tests {
              9 blocks came back"
         );
         assert!(Evicted::since(&after, &after).is_none());
-        assert!(Evicted::since(&Counts::new(), &after).is_none());
+        assert!(Evicted::since(&after, &Counts::new()).is_none());
+        assert_eq!(Evicted::since(&Counts::new(), &after).unwrap().refaults, 9);
     }
 
     #[test]
