@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use evict_sim::policy::{self, Setup};
+use evict_sim::policy::Setup;
 use evict_sim::table::{Options, Table};
 use evict_sim::workload::{LEAST, Workload};
 use evict_sim::{Access, Cost, belady, simulate, trace};
@@ -221,13 +221,8 @@ fn run(command: &Command) -> Result<(), Box<dyn Error>> {
             copy_clean,
             trace,
         } => {
-            let capacity = sizes.blocks()?;
-            let setup = Setup {
-                capacity,
-                block: sizes.blocks_of,
-                kept: kept.unwrap_or_else(|| policy::kept(capacity)),
-                drops_clean: !copy_clean && policy.policy().keeps_copies(),
-            };
+            let setup = Setup::new(*policy, sizes.blocks()?, sizes.blocks_of);
+            let setup = setup.but(*kept, *copy_clean);
             sizes.report(trace, |run| simulate(run, policy.policy(), setup))
         }
         Command::Gen {

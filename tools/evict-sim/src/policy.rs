@@ -12,25 +12,10 @@ use std::collections::{HashMap, HashSet};
 
 use vm_logic::evict::history::History;
 use vm_logic::evict::lirs::HotSet;
-use vm_logic::evict::policy::{Clock, Facts, Policy};
+use vm_logic::evict::policy::{self, ASKED, Clock, Facts, Policy, PolicyKind, READIED, SETTLED};
 use vm_logic::range::VaRange;
 
 use crate::{Access, Cost, trace};
-
-/// As in `evict.rs`.
-const REMEMBERED: usize = 16;
-/// As in `evict.rs`.
-const REMEMBERED_LEAST: usize = 256;
-/// As in `evict.rs`.
-const ASKED: usize = 8;
-/// As in `evict.rs`.
-const READIED: usize = 2;
-/// As in `evict.rs`.
-const SETTLED: u64 = 2;
-/// As in `device_pages.rs`, where nothing else is asked for.
-pub fn kept(chunks: u64) -> u64 {
-    (chunks / 32).clamp(4, 8)
-}
 
 /// What is simulated.
 #[derive(Clone, Copy)]
@@ -43,6 +28,25 @@ pub struct Setup {
     pub kept: u64,
     /// What was not written is dropped.
     pub drops_clean: bool,
+}
+
+impl Setup {
+    /// As the kernel would have it with a policy, for so many blocks of some bytes.
+    pub fn new(kind: PolicyKind, capacity: u64, block: u64) -> Self {
+        Self {
+            capacity,
+            block,
+            kept: policy::kept(capacity as usize) as u64,
+            drops_clean: kind.policy().keeps_copies(),
+        }
+    }
+
+    /// With something else, where that is asked for: the last blocks that stay, and copying all back.
+    pub fn but(mut self, kept: Option<u64>, copy_clean: bool) -> Self {
+        self.kept = kept.unwrap_or(self.kept);
+        self.drops_clean &= !copy_clean;
+        self
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -255,7 +259,7 @@ pub fn simulate(run: &[Access], policy: &dyn Policy, setup: Setup) -> Cost {
         policy,
         setup,
         clock: Clock::default(),
-        history: History::new((REMEMBERED * chunks).max(REMEMBERED_LEAST)),
+        history: History::for_chunks(chunks),
         round: 0,
         chunks: vec![None; chunks],
         here: HashMap::new(),
@@ -280,15 +284,9 @@ mod tests {
     use super::*;
     use crate::belady;
     use crate::random::Random;
-    use vm_logic::evict::policy::PolicyKind;
 
     fn setup(kind: PolicyKind, capacity: u64, kept: u64) -> Setup {
-        Setup {
-            capacity,
-            block: trace::BLOCK,
-            kept,
-            drops_clean: kind.policy().keeps_copies(),
-        }
+        Setup::new(kind, capacity, trace::BLOCK).but(Some(kept), false)
     }
 
     fn reads(blocks: impl IntoIterator<Item = u64>) -> Vec<Access> {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use vm_logic::evict::policy::PolicyKind;
 
-use crate::policy::{self, Setup};
+use crate::policy::Setup;
 use crate::workload::Workload;
 use crate::{Access, Cost, belady, simulate};
 
@@ -62,12 +62,8 @@ impl Table {
 
     fn add(&mut self, (name, ratio): (&str, f64), run: &[Access], capacity: u64, options: Options) {
         let costs = PolicyKind::ALL.iter().map(|(kind, _)| {
-            let setup = Setup {
-                capacity,
-                block: self.block,
-                kept: options.kept.unwrap_or_else(|| policy::kept(capacity)),
-                drops_clean: !options.copy_clean && kind.policy().keeps_copies(),
-            };
+            let setup = Setup::new(*kind, capacity, self.block);
+            let setup = setup.but(options.kept, options.copy_clean);
             simulate(run, kind.policy(), setup)
         });
         self.rows.push(Row {

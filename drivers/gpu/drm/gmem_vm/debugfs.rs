@@ -197,7 +197,7 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         dropped,
         counts.refaults,
         counts.spared,
-        pool.copies(),
+        pool.copies().count(),
         state.evictor.bytes(),
     )?;
     writeln!(f, "chunk pages taken filled needed hot priority")?;

@@ -20,6 +20,7 @@ use crate::{
     evict::{
         lirs::HotSet,
         policy::{
+            self,
             Facts,
             Policy,
             Priority, //
@@ -32,10 +33,7 @@ use crate::{
             DeviceMemory,
             DevicePages, //
         },
-        host_copy::{
-            HostCopies,
-            HostCopy, //
-        },
+        host_copy::HostCopies,
         lock::{
             new_mutex,
             new_work, //
@@ -94,8 +92,6 @@ const LEAST: usize = 16;
 const HUGE_CHUNKS: usize = 32;
 /// Chunks that there should be if they are not.
 const SMALL_CHUNKS: usize = 128;
-/// The part of the chunks that came last and are not evicted for others, at least and at most so many.
-const KEPT: (usize, usize, usize) = (32, 4, 8);
 /// Blocks that are remembered of those that have memory in one chunk.
 pub(crate) const HOMES: usize = 4;
 /// How often a device that is there is asked to copy back what it has, 10 ms apart, before that counts as lost.
@@ -242,19 +238,14 @@ impl<D: Driver> Chunks<D> {
         let evictor = &mut state.evictor;
         let last = *visit.need.get_or_insert_with(|| evictor.need(&visit.home));
         let now = evictor.clock.now;
-        if is_first {
-            // It may have been in use before.
-            if let Some(ours) = state.chunk(chunk) {
-                (ours.facts, ours.homes) = (Facts::default(), [None; HOMES]);
-                (ours.facts.taken, ours.facts.needed) = (now, now);
-            }
-            if policy.has_hot() {
-                self.admit(state, chunk, last);
-            }
-        }
         let Some(ours) = state.chunk(chunk) else {
             return;
         };
+        if is_first {
+            // It may have been in use before.
+            (ours.facts, ours.homes) = (Facts::default(), [None; HOMES]);
+            ours.facts.taken = now;
+        }
         let facts = &mut ours.facts;
         (facts.filled, facts.needed) = (now, now);
         (ours.ready, ours.idle) = (false, false);
@@ -266,6 +257,9 @@ impl<D: Driver> Chunks<D> {
         if !ours.homes.contains(&Some(visit.home)) {
             ours.homes.rotate_right(1);
             ours.homes[0] = Some(visit.home);
+        }
+        if is_first && policy.has_hot() {
+            self.admit(state, chunk, last);
         }
     }
 
@@ -374,8 +368,7 @@ impl<D: Driver> Pool<D> {
             chunks.push(None, GFP_KERNEL)?;
             used.push(Atomic::new(0), GFP_KERNEL)?;
         }
-        let (part, least, most) = KEPT;
-        let kept = (pages / size / part).clamp(least, most);
+        let kept = policy::kept(pages / size);
         let copies = Arc::new(HostCopies::new(pages)?, GFP_KERNEL)?;
         let shrinker = Shrinker::new(c"gmem_vm-copies", copies.clone())?;
         let chunks = Arc::pin_init(
@@ -484,24 +477,10 @@ impl<D: Driver> Pool<D> {
         free
     }
 
-    /// Keeps what a page was in the host. It must not be mapped yet.
-    pub(crate) fn keep_copy(&self, page: usize, copy: HostCopy) {
-        self.0.copies.put(page, copy);
-    }
-
-    /// What a page was in the host, if it still is that.
-    pub(crate) fn take_copy(&self, page: usize) -> Option<HostCopy> {
-        self.0.copies.take(page)
-    }
-
-    /// Whether the host has a copy of a page, so that it must not be written.
-    pub(crate) fn has_copy(&self, page: usize) -> bool {
-        self.0.copies.has(page)
-    }
-
-    /// Lets pages be written. Atomic.
-    pub(crate) fn free_copies(&self, pages: Range<usize>) {
-        self.0.copies.free(pages);
+    /// What pages were in the host. One that has a copy must not be written, so one may be put only before its page is
+    /// mapped, and has to be taken before it is mapped writable.
+    pub(crate) fn copies(&self) -> &HostCopies {
+        &self.0.copies
     }
 
     /// Takes note that pages come back to the host: so many are copied, and so many are not.
@@ -516,13 +495,7 @@ impl<D: Driver> Pool<D> {
         (bytes(&self.0.back.0), bytes(&self.0.back.1))
     }
 
-    /// How many pages of host memory are kept besides.
-    pub(crate) fn copies(&self) -> usize {
-        self.0.copies.count()
-    }
-
-    /// An access needs several blocks at a time, and would never have all of them where each drives another out: so
-    /// the last ones stay. Whoever gets no room for that uses memory where it is.
+    /// How many of the blocks that came last are not evicted for others ([`policy::kept`]).
     pub(crate) fn kept(&self) -> usize {
         self.0.kept
     }

@@ -70,24 +70,17 @@ use self::{
         Clock,
         Facts,
         Policy,
-        Priority, //
+        Priority,
+        ASKED,
+        READIED,
+        SETTLED, //
     },
 };
 
-/// Blocks of a VM that are remembered for each chunk that there is.
-const REMEMBERED: usize = 16;
-/// Blocks of a VM that are remembered at least.
-const REMEMBERED_LEAST: usize = 256;
 /// Chunks that may be in use by someone else at the moment, before room is given up.
 const BUSY: usize = 8;
 /// How long chunks are waited for that others are about to evict, in milliseconds.
 const PATIENCE: u32 = 100;
-/// Chunks that are asked for accesses for each that is evicted, at most.
-const ASKED: usize = 8;
-/// Chunks that are made ready to be asked at a time.
-const READIED: usize = 2;
-/// Blocks that have to come after a chunk was filled before accesses are told from that for which it was.
-const SETTLED: u64 = 2;
 
 /// What the evictor has done since the device was there.
 #[derive(Clone, Copy, Default)]
@@ -125,8 +118,8 @@ pub(crate) struct Evictor {
     /// Counts who needs room.
     round: u64,
     vms: KVec<Known>,
-    /// Blocks that are remembered of a VM.
-    most: usize,
+    /// Chunks that the device has room for.
+    chunks: usize,
 }
 
 impl Evictor {
@@ -137,7 +130,7 @@ impl Evictor {
             counts: Counts::default(),
             round: 0,
             vms: KVec::new(),
-            most: (REMEMBERED * chunks).max(REMEMBERED_LEAST),
+            chunks,
         }
     }
 
@@ -156,7 +149,7 @@ impl Evictor {
         if self.known(vm).is_none() {
             let known = Known {
                 vm,
-                history: History::new(self.most),
+                history: History::for_chunks(self.chunks),
                 counts: VmCounts::default(),
             };
             self.vms.push(known, GFP_KERNEL)?;

@@ -286,16 +286,16 @@ impl<D: Driver> Vm<D> {
         let Some(pages) = self.device.process_pages() else {
             return;
         };
-        let pool = pages.owner();
+        let copies = pages.owner().copies();
         snapshot.protect(|address, pfn| {
             let Some(page) = pages.index(pfn) else {
                 return false;
             };
             if order.writes_near(address) {
-                pool.free_copies(page..page + 1);
+                drop(copies.take(page));
             }
             // None comes where a page is mapped, so what is not here now never will be.
-            pool.has_copy(page)
+            copies.has(page)
         });
     }
 
@@ -588,7 +588,9 @@ impl<D: Driver> Vm<D> {
             let keep = |page: usize, pfn: usize, copy: HostCopy| {
                 let at = first + (page << PAGE_SHIFT);
                 match pages.index(pfn) {
-                    Some(index) if !order.writes_near(at) => pages.owner().keep_copy(index, copy),
+                    Some(index) if !order.writes_near(at) => {
+                        pages.owner().copies().put(index, copy)
+                    }
                     _ => drop(copy),
                 }
             };

@@ -191,15 +191,14 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 }
             }
             for (i, part) in slot.split().enumerate() {
-                let kept = self.index(&part).and_then(|i| pool.take_copy(i));
+                let kept = self.index(&part).and_then(|i| pool.copies().take(i));
                 if let Some(folio) = kept.and_then(HostCopy::into_folio) {
                     migration.set(&part, folio);
                     dropped += 1;
                     continue;
                 }
                 let here = (1 << slot.order) - i;
-                let behind = || self.uncopied(migration, page);
-                fresh.fill(|| here + behind(), node, zeroed)?;
+                fresh.fill(|| here + self.uncopied(migration, page), node, zeroed)?;
                 let folio = fresh.take().ok_or(ENOMEM)?;
                 self.send_back(migration, &part, folio, &mut runs)?;
             }
@@ -223,10 +222,10 @@ impl<'a, D: Driver> Transfer<'a, D> {
 
     /// How many single pages were collected, from a page on, of which the host has no copy.
     fn uncopied(&self, migration: &Migration<'_>, page: usize) -> usize {
-        let pool = self.pages.owner();
+        let copies = self.pages.owner().copies();
         migration
             .singles(page)
-            .filter(|&pfn| self.pages.index(pfn).is_none_or(|i| !pool.has_copy(i)))
+            .filter(|&pfn| self.pages.index(pfn).is_none_or(|i| !copies.has(i)))
             .count()
     }
 

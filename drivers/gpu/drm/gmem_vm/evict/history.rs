@@ -14,6 +14,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
+/// Blocks of a VM that are remembered for each chunk that there is.
+const REMEMBERED: usize = 16;
+/// Blocks of a VM that are remembered at least.
+const REMEMBERED_LEAST: usize = 256;
+
 /// What is known of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Seen {
@@ -46,6 +51,11 @@ impl History {
             seen: RangeMap::new(),
             most,
         }
+    }
+
+    /// For a VM of a device with so many chunks.
+    pub fn for_chunks(chunks: usize) -> Self {
+        Self::new((REMEMBERED * chunks).max(REMEMBERED_LEAST))
     }
 
     /// Host memory that it takes, in bytes.

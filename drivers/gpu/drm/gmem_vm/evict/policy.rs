@@ -21,6 +21,20 @@ use super::{
 };
 use kernel::prelude::*;
 
+/// Chunks that are asked for accesses for each that is evicted, at most.
+pub const ASKED: usize = 8;
+/// Chunks that are made ready to be asked at a time.
+pub const READIED: usize = 2;
+/// Blocks that have to come after a chunk was filled before accesses are told from that for which it was.
+pub const SETTLED: u64 = 2;
+
+/// How many of the blocks that came last are not evicted for others, on a device with so many chunks. An access needs several at a
+/// time, and would never have all of them where each drives another out. Whoever gets no room for that uses memory where
+/// it is.
+pub fn kept(chunks: usize) -> usize {
+    (chunks / 32).clamp(4, 8)
+}
+
 /// What is known of a chunk of device memory. Times are those of [`Clock`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
