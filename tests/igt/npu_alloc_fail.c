@@ -35,8 +35,8 @@ static void scene_open(void)
 	struct npu_ctx *ctx = &scene.ctx;
 
 	npu_ctx_open(ctx);
-	igt_assert_eq(npu_bo_create(ctx->fd, KIB(128), NPU_DEVICE, &scene.a), 0);
-	igt_assert_eq(npu_bo_create(ctx->fd, KIB(128), NPU_DEVICE, &scene.b), 0);
+	igt_assert_eq(npu_bo_create(ctx->fd, KIB(128), NPU_PINNED, &scene.a), 0);
+	igt_assert_eq(npu_bo_create(ctx->fd, KIB(128), NPU_PINNED, &scene.b), 0);
 	npu_bo_tag(ctx, scene.a, KIB(128), 1);
 	npu_bo_tag(ctx, scene.b, KIB(128), 2);
 	scene.va = npu_va(ctx, MIB(4), MIB(2));

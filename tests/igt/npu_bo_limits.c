@@ -81,13 +81,13 @@ static void hoard_add(struct hoard *hoard, uint32_t handle, uint64_t size)
 	hoard->size[hoard->count++] = size;
 }
 
-/* Takes all there is, in pieces that get smaller and smaller. */
+/* Takes all there is, for good, in pieces that get smaller and smaller. */
 static void hoard_fill(int fd, uint32_t placement, struct hoard *hoard)
 {
 	for (uint64_t size = MIB(4); size >= PAGE; size /= 4) {
 		for (;;) {
 			uint32_t bo;
-			int ret = npu_bo_create(fd, size, placement, &bo);
+			int ret = npu_bo_create(fd, size, placement | NPU_PINNED, &bo);
 
 			if (ret) {
 				igt_assert_eq(ret, -ENOSPC);
@@ -135,7 +135,8 @@ static void test_fill_up(uint32_t placement)
 
 		/* One back, one again. */
 		igt_assert_eq(npu_bo_close(ctx.fd, hoard.handle[0]), 0);
-		igt_assert_eq(npu_bo_create(ctx.fd, hoard.size[0], placement, &hoard.handle[0]), 0);
+		igt_assert_eq(npu_bo_create(ctx.fd, hoard.size[0], placement | NPU_PINNED,
+					    &hoard.handle[0]), 0);
 
 		hoard_free(ctx.fd, &hoard);
 		npu_assert_mem_free(ctx.fd, before);
@@ -178,7 +179,7 @@ static void test_full_bind(void)
 	struct npu_bo bo;
 
 	npu_ctx_open(&ctx);
-	bo = npu_bo(&ctx, KIB(64), NPU_DEVICE, 0);
+	bo = npu_bo(&ctx, KIB(64), NPU_PINNED, 0);
 	npu_bo_tag(&ctx, bo.handle, bo.size, 1);
 	hoard_fill(ctx.fd, NPU_DEVICE, &hoard);
 	full = npu_mem_free(ctx.fd);
@@ -215,7 +216,7 @@ static void test_tight_bind(void)
 	igt_assert_eq(npu_bo_create(ctx.fd, MIB(4), NPU_HOST, &bo), 0);
 	npu_bo_tag(&ctx, bo, MIB(4), 1);
 	va = npu_va(&ctx, MIB(4), MIB(2));
-	igt_assert_eq(npu_bo_create(ctx.fd, KIB(128), NPU_DEVICE, &spare), 0);
+	igt_assert_eq(npu_bo_create(ctx.fd, KIB(128), NPU_PINNED, &spare), 0);
 	hoard_fill(ctx.fd, NPU_DEVICE, &hoard);
 	igt_assert_eq(npu_bo_close(ctx.fd, spare), 0);
 	for (int i = 0; i < 3; i++) {
@@ -239,7 +240,7 @@ static void test_fragmented(void)
 	npu_ctx_open(&ctx);
 	some = npu_min(npu_mem_free(ctx.fd) / 2, MIB(8));
 	for (uint64_t at = 0; at + KIB(64) <= some; at += KIB(64)) {
-		igt_assert_eq(npu_bo_create(ctx.fd, KIB(64), NPU_DEVICE, &bo), 0);
+		igt_assert_eq(npu_bo_create(ctx.fd, KIB(64), NPU_PINNED, &bo), 0);
 		hoard_add(&hoard, bo, KIB(64));
 	}
 	for (unsigned int i = 0; i < hoard.count; i++)

@@ -22,9 +22,10 @@ static uint64_t take_all(struct npu_ctx *ctx, uint32_t placement, uint32_t *bo, 
 
 	*count = 0;
 	igt_assert_eq(npu_bo_create(ctx->fd, npu_round_up(npu_mem_free(ctx->fd) / 256, KIB(64)),
-				    NPU_DEVICE, &reserve), 0);
+				    NPU_PINNED, &reserve), 0);
 	for (uint64_t piece = MIB(4); piece >= KIB(64); piece /= 4) {
-		while (*count < room && !npu_bo_create(ctx->fd, piece, placement, &bo[*count])) {
+		while (*count < room && !npu_bo_create(ctx->fd, piece,
+							  placement | NPU_PINNED, &bo[*count])) {
 			size[(*count)++] = piece;
 			total += piece;
 		}

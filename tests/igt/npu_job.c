@@ -72,7 +72,7 @@ struct npu_bo npu_bo(struct npu_ctx *ctx, uint64_t size, uint32_t placement, uin
 	struct npu_bo bo = { .size = size };
 
 	igt_assert_eq(npu_bo_create(ctx->fd, size, placement, &bo.handle), 0);
-	if (placement != NPU_DEVICE)
+	if (placement == NPU_HOST || placement & DRM_GMEM_BO_CPU_VISIBLE)
 		bo.cpu = npu_bo_cpu(ctx->fd, bo.handle, size);
 	bo.va = npu_va(ctx, size, size >= MIB(2) ? MIB(2) : KIB(64));
 	igt_assert_eq(npu_map(ctx->fd, ctx->vm, bo.handle, bo.va, 0, size, bind_flags), 0);

@@ -22,6 +22,8 @@
 #define NPU_HOST	DRM_GMEM_BO_HOST
 #define NPU_DEVICE	DRM_GMEM_BO_DEVICE
 #define NPU_VISIBLE	(DRM_GMEM_BO_DEVICE | DRM_GMEM_BO_CPU_VISIBLE)
+/* Keeps memory from others: what is not pinned leaves for what comes. */
+#define NPU_PINNED	(DRM_GMEM_BO_DEVICE | DRM_GMEM_BO_PINNED)
 
 /* Why a job failed, as struct drm_npu_job_status gives it. */
 enum {

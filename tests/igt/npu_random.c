@@ -13,12 +13,13 @@
  * both.
  */
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "npu_lib.h"
+#include "npu_svm.h"
 
 IGT_TEST_DESCRIPTION("Random changes of an address space, compared with a model");
 
@@ -44,8 +45,8 @@ IGT_TEST_DESCRIPTION("Random changes of an address space, compared with a model"
 static const struct {
 	uint32_t pages, placement;
 } objects[] = {
-	{ WINDOW + HALF, NPU_DEVICE }, { 1041, NPU_DEVICE }, { 512, NPU_DEVICE },
-	{ 35, NPU_DEVICE }, { WINDOW + HALF, NPU_HOST }, { 515, NPU_HOST }, { 64, NPU_HOST },
+	{ WINDOW + HALF, NPU_PINNED }, { 1041, NPU_PINNED }, { 512, NPU_PINNED },
+	{ 35, NPU_PINNED }, { WINDOW + HALF, NPU_HOST }, { 515, NPU_HOST }, { 64, NPU_HOST },
 };
 
 #define OBJECTS		ARRAY_LEN(objects)
@@ -72,7 +73,19 @@ enum mode {
 	SYNC,		/* one batch at a time */
 	QUEUES,		/* several in different queues, often kept from being done */
 	SCARCE,		/* one at a time, with hardly any device memory for page tables */
+	EVICT,		/* one at a time, while objects leave the device all the time */
+	EVICT_QUEUES,	/* several, of objects that do */
 };
+
+static bool has_queues(enum mode mode)
+{
+	return mode == QUEUES || mode == EVICT_QUEUES;
+}
+
+static bool evicts(enum mode mode)
+{
+	return mode == EVICT || mode == EVICT_QUEUES;
+}
 
 /* What is mapped at a page: object @what - OBJECT, or one of these. */
 enum { NOTHING, SPARSE, OBJECT };
@@ -120,6 +133,7 @@ static struct run {
 
 	unsigned int ops, refused;	/* operations done, batches refused */
 	unsigned int no_room, held;	/* refused with -ENOSPC, steps whose hold lasted */
+	bool leaves;			/* objects may leave the device */
 } run;
 
 static uint64_t below(struct run *r, uint64_t n)
@@ -458,6 +472,8 @@ static void check_range(struct run *r, uint32_t page, uint32_t end,
 	       mapping);
 	expect(r, page, range->flags == p->flags, "flags are %#x, not %#x\n", range->flags,
 	       p->flags);
+	if (r->leaves && range->residency == DRM_GMEM_RESIDENT_HOST)
+		residency = DRM_GMEM_RESIDENT_HOST;
 	expect(r, page, range->residency == residency, "residency is %u, not %u\n",
 	       range->residency, residency);
 	expect(r, page, range->bo_offset == p->offset, "offset is %#llx, not %#llx\n",
@@ -667,7 +683,7 @@ static void shift_ballast(struct run *r)
 		*bo = 0;
 		return;
 	}
-	ret = npu_bo_create(r->ctx.fd, PAGE, NPU_DEVICE, bo);
+	ret = npu_bo_create(r->ctx.fd, PAGE, NPU_PINNED, bo);
 	igt_assert(ret == 0 || ret == -ENOSPC);
 }
 
@@ -677,17 +693,17 @@ static void fill_memory(struct run *r)
 	uint32_t bo;
 
 	for (int i = 0; i < BALLAST; i++)
-		igt_assert_eq(npu_bo_create(r->ctx.fd, PAGE, NPU_DEVICE, &r->ballast[i]), 0);
+		igt_assert_eq(npu_bo_create(r->ctx.fd, PAGE, NPU_PINNED, &r->ballast[i]), 0);
 	for (uint64_t size = MIB(32); size >= PAGE; size /= 2)
-		while (!npu_bo_create(r->ctx.fd, size, NPU_DEVICE, &bo))
+		while (!npu_bo_create(r->ctx.fd, size, NPU_PINNED, &bo))
 			;
 }
 
 static void random_step(struct run *r, enum mode mode)
 {
-	bool hold = mode == QUEUES && below(r, 2);
+	bool hold = has_queues(mode) && below(r, 2);
 	struct npu_blocker blocker;
-	unsigned int batches = mode == QUEUES ? 1 + below(r, MAX_BATCHES) : 1;
+	unsigned int batches = has_queues(mode) ? 1 + below(r, MAX_BATCHES) : 1;
 
 	r->step++;
 	r->batches = 0;
@@ -717,11 +733,30 @@ static void random_step(struct run *r, enum mode mode)
 	check_memory(r);
 }
 
+/* Takes all memory, again and again. */
+static void drive_out(void)
+{
+	int fd = npu_open();
+	uint64_t size = npu_device_info(fd).mem_total / 8;
+
+	for (;;) {
+		uint32_t bo[8];
+
+		for (int i = 0; i < 8; i++)
+			if (npu_bo_create(fd, size, NPU_DEVICE, &bo[i]))
+				bo[i] = 0;
+		for (int i = 0; i < 8; i++)
+			if (bo[i])
+				npu_bo_close(fd, bo[i]);
+		usleep(20000);
+	}
+}
+
 static void test_random(enum mode mode)
 {
 	const unsigned int ops = npu_scale(OPS);
 	struct run *r = &run;
-	uint64_t mem_free;
+	uint64_t mem_free, restored = npu_evictor_count("restored=");
 	time_t end;
 
 	*r = (struct run) { .first_seed = npu_seed() };
@@ -730,12 +765,16 @@ static void test_random(enum mode mode)
 	igt_require(npu_mem_free(r->ctx.fd) >= MIB(24));
 	igt_require(npu_device_info(r->ctx.fd).va_end >= va_of(WINDOW));
 	for (size_t i = 0; i < OBJECTS; i++) {
-		r->bo[i] = npu_bo(&r->ctx, objects[i].pages * PAGE, objects[i].placement, 0);
+		uint32_t placement = objects[i].placement;
+
+		if (evicts(mode))
+			placement &= ~DRM_GMEM_BO_PINNED;
+		r->bo[i] = npu_bo(&r->ctx, objects[i].pages * PAGE, placement, 0);
 		npu_bo_tag(&r->ctx, r->bo[i].handle, r->bo[i].size, i);
 	}
 	r->code = npu_bo(&r->ctx, KIB(256), NPU_HOST, DRM_GMEM_BIND_READONLY | DRM_GMEM_BIND_EXEC);
 	r->words = npu_bo(&r->ctx, WINDOW * 16 + PAGE, NPU_HOST, 0);
-	if (mode == QUEUES) {
+	if (has_queues(mode)) {
 		igt_assert_eq(npu_queue_create(r->ctx.fd, &r->hold_queue), 0);
 		for (int i = 1; i < BIND_QUEUES; i++)
 			igt_assert_eq(npu_bind_queue_create(r->ctx.fd, r->ctx.vm,
@@ -747,6 +786,13 @@ static void test_random(enum mode mode)
 	}
 	if (mode == SCARCE)
 		fill_memory(r);
+	r->leaves = evicts(mode);
+	if (evicts(mode)) {
+		/* Which does not care that our objects are in use. */
+		igt_assert_eq(npu_evictor_set_policy("uvm"), 0);
+		igt_fork(child, 1)
+			drive_out();
+	}
 	mem_free = npu_mem_free(r->ctx.fd);
 	end = time(NULL) + npu_scale(SECONDS);
 
@@ -756,16 +802,33 @@ static void test_random(enum mode mode)
 		 r->ops, r->refused, r->held);
 	if (!getenv("NPU_TEST_SEED")) {
 		igt_assert(mode != SCARCE || r->no_room);
-		igt_assert(mode != QUEUES || r->held);
+		igt_assert(!has_queues(mode) || r->held);
+	}
+	if (evicts(mode)) {
+		igt_kill_children(SIGKILL);
+		igt_assert_eq(__igt_waitchildren(), 128 + SIGKILL);
+		igt_assert_eq(npu_evictor_set_policy("lirs"), 0);
+		restored = npu_evictor_count("restored=") - restored;
+		igt_info("objects came back %llu times\n", (unsigned long long)restored);
+		igt_assert(getenv("NPU_TEST_SEED") || restored);
 	}
 
 	/* All that was taken for page tables comes back. */
 	igt_assert_eq(npu_unmap(r->ctx.fd, r->ctx.vm, BASE, WINDOW * PAGE), 0);
 	memset(r->page, 0, sizeof(r->page));
 	check_ranges(r);
-	if (mode != SCARCE)
+	if (mode == SYNC || mode == QUEUES)
 		npu_assert_mem_free(r->ctx.fd, mem_free);
 	npu_ctx_close(&r->ctx);
+}
+
+static bool can_fault(void)
+{
+	int fd = npu_open();
+	bool can = npu_can_fault(fd);
+
+	close(fd);
+	return can;
 }
 
 int igt_main()
@@ -784,4 +847,16 @@ int igt_main()
 	igt_describe("Arrays for which there is often no memory: they are done or not done");
 	igt_subtest("scarce")
 		test_random(SCARCE);
+
+	igt_describe("Arrays, one at a time, of objects that leave the device and come back");
+	igt_subtest("evict") {
+		igt_require(can_fault());
+		test_random(EVICT);
+	}
+
+	igt_describe("The same in several queues");
+	igt_subtest("evict-queues") {
+		igt_require(can_fault());
+		test_random(EVICT_QUEUES);
+	}
 }

@@ -215,6 +215,18 @@ uint64_t svm_find_at(const void *p, uint64_t size, uint64_t seed, uint64_t at);
 
 #define svm_assert_child(pid, expected)	igt_assert_eq(svm_wait_child(pid), expected)
 
+/* npu_evictor.c: what debugfs says of the evictor. */
+
+uint64_t npu_evictor_count(const char *name);
+int npu_evictor_set_policy(const char *name);
+
+/* npu_svm_swap.c: a disk to swap to, and memory that is swapped out. */
+
+bool svm_scratch_disk(char *path, size_t size);
+void svm_swap_on(char *path, size_t size);
+void svm_group_join(void);
+uint64_t svm_group_swap_out(uint64_t bytes);
+
 /* npu_svm_uffd.c: page faults that a thread of the test answers. */
 
 struct svm_uffd {

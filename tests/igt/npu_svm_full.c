@@ -21,7 +21,7 @@ static void leave(uint64_t rest)
 {
 	for (uint64_t size = MIB(32); size >= KIB(64); size /= 2) {
 		while (ballasts < MOST && npu_mem_free(s.ctx.fd) >= rest + size) {
-			if (npu_bo_create(s.ctx.fd, size, NPU_DEVICE, &ballast[ballasts]))
+			if (npu_bo_create(s.ctx.fd, size, NPU_PINNED, &ballast[ballasts]))
 				break;
 			ballasts++;
 		}
@@ -37,7 +37,7 @@ static void leave_pieces(unsigned int pieces)
 
 	igt_assert(pieces <= ARRAY_LEN(piece));
 	for (unsigned int i = 0; i < pieces; i++)
-		igt_assert_eq(npu_bo_create(s.ctx.fd, MIB(2), NPU_DEVICE, &piece[i]), 0);
+		igt_assert_eq(npu_bo_create(s.ctx.fd, MIB(2), NPU_PINNED, &piece[i]), 0);
 	leave(0);
 	for (unsigned int i = 0; i < pieces; i++)
 		igt_assert_eq(npu_bo_close(s.ctx.fd, piece[i]), 0);
@@ -125,7 +125,7 @@ static void test_no_tables(void)
 
 	svm_put(p, SIZE, 1);
 	leave(0);
-	while (pages < MOST && !npu_bo_create(s.ctx.fd, PAGE, NPU_DEVICE, &page[pages]))
+	while (pages < MOST && !npu_bo_create(s.ctx.fd, PAGE, NPU_PINNED, &page[pages]))
 		pages++;
 	result = svm_touch(&s, p + MIB(1));
 	igt_info("without memory for page tables a job ends with %d\n", result);

@@ -125,15 +125,21 @@ struct drm_gmem_vm_destroy {
  *
  * Its contents are zero, whoever owned the memory before.
  *
+ * When device memory is full, what is there and was not used for longest makes room: memory of processes
+ * that is mirrored, and objects in device memory, which go to host memory that can be swapped out. They come
+ * back as the device or the CPU touches them, or as they are bound; if there is no room then, the device
+ * uses them where they are. An object does not leave while a bind of it is not done, nor, on a device that
+ * can't fault, as long as it is bound; nor if the device's smallest page is larger than the CPU's.
+ *
  * Errors: -EINVAL (flags; size zero, not a multiple of the CPU's and of the device's smallest
- * page size, or above 2^40), -ENOMEM (host memory), -ENOSPC (device memory), -EIO (the device
- * failed to clear its memory), -EOPNOTSUPP (host memory that the device can't reach as it is),
- * -EINTR (killed meanwhile).
+ * page size, or above 2^40), -ENOMEM (host memory), -ENOSPC (device memory: what is there can't
+ * leave), -EPERM (PINNED without CAP_IPC_LOCK), -EIO (the device failed to clear its memory),
+ * -EOPNOTSUPP (host memory that the device can't reach as it is), -EINTR (killed meanwhile).
  */
 struct drm_gmem_bo_create {
 	/** @size: bytes, a multiple of the CPU's and of the device's smallest page size. */
 	__u64 size;
-	/** @flags: exactly one of DEVICE and HOST; CPU_VISIBLE only with DEVICE. */
+	/** @flags: exactly one of DEVICE and HOST; CPU_VISIBLE and PINNED only with DEVICE. */
 	__u32 flags;
 /** @DRM_GMEM_BO_DEVICE: in device memory. */
 #define DRM_GMEM_BO_DEVICE		(1u << 0)
@@ -145,6 +151,11 @@ struct drm_gmem_bo_create {
  * the device has none.
  */
 #define DRM_GMEM_BO_CPU_VISIBLE		(1u << 2)
+/**
+ * @DRM_GMEM_BO_PINNED: never leaves device memory. -EPERM without CAP_IPC_LOCK: it is
+ * taken from all others.
+ */
+#define DRM_GMEM_BO_PINNED		(1u << 3)
 	/** @handle: out: GEM handle, never 0. */
 	__u32 handle;
 };
@@ -349,8 +360,8 @@ struct drm_gmem_sync {
  * attribute that another one overrides is kept, and takes effect once that one is gone.
  *
  * Those marked (mirror) are for memory of a process that a VM mirrors, and take effect at once on what is
- * mapped there. Those marked (later) are only kept and read back so far. Buffer objects stay where they
- * were created.
+ * mapped there. Those marked (later) are only kept and read back so far. None says anything of buffer
+ * objects.
  *
  * Precedence, where several say where a page should be: PINNED, then ACCESS of IN_PLACE or NONE,
  * then READ_MOSTLY, then PREFERRED_LOCATION, then the default, which is the device that touches the

@@ -17,6 +17,9 @@ pub mod lru;
 #[path = "../../../drivers/gpu/drm/gmem_vm/evict/policy.rs"]
 #[rustfmt::skip] // the kernel formats its own
 pub mod policy;
+#[path = "../../../drivers/gpu/drm/gmem_vm/evict/share.rs"]
+#[rustfmt::skip] // the kernel formats its own
+pub mod share;
 #[path = "../../../drivers/gpu/drm/gmem_vm/evict/uvm.rs"]
 #[rustfmt::skip] // the kernel formats its own
 pub mod uvm;

@@ -101,7 +101,8 @@ impl<D: Driver> Device<D> {
         self.mirroring.as_ref()?.pages.as_ref()
     }
 
-    /// Allocates device memory, as [`Memory::alloc`](crate::memory::Memory::alloc); if there is none, memory of processes makes room for it.
+    /// Allocates device memory, as [`Memory::alloc`](crate::memory::Memory::alloc); if there is none, memory of processes and
+    /// of buffer objects makes room for it.
     ///
     /// Process context, sleeps; the table lock of a VM must not be held.
     ///
@@ -109,6 +110,36 @@ impl<D: Driver> Device<D> {
     ///
     /// `ENOSPC`, `EINVAL`, `ENOMEM`; `EINTR` if the process is being killed.
     pub fn alloc_memory(device: &drm::Device<D>, size: u64, visible: bool) -> Result<MemoryBlock> {
+        Self::alloc_instead(device, size, visible, u64::MAX)
+    }
+
+    /// As [`alloc_memory`](Self::alloc_memory); but what has come to the device last, and is needed with this perhaps, stays.
+    pub(crate) fn alloc_settled(
+        device: &drm::Device<D>,
+        size: u64,
+        visible: bool,
+    ) -> Result<MemoryBlock> {
+        let settled = device.process_pages().map(|pages| pages.owner().settled());
+        Self::alloc_instead(device, size, visible, settled.unwrap_or(u64::MAX))
+    }
+
+    /// Makes some device memory free, for who could not while he held a lock of a VM. `false` if there is none to be had.
+    ///
+    /// Process context, sleeps.
+    pub(crate) fn relieve(device: &drm::Device<D>) -> bool {
+        let (Some(memory), Some(pages)) = (device.memory(), device.process_pages()) else {
+            return false;
+        };
+        Pool::give_up(pages, device, memory.size(), u64::MAX)
+    }
+
+    /// Allocates device memory, for which may go what has come before some time.
+    fn alloc_instead(
+        device: &drm::Device<D>,
+        size: u64,
+        visible: bool,
+        before: u64,
+    ) -> Result<MemoryBlock> {
         let memory = device.memory().ok_or(ENOSPC)?;
         let end = memory.end(visible);
         let mut result = memory.alloc(size, visible);
@@ -119,13 +150,21 @@ impl<D: Driver> Device<D> {
         let mut left = 2 * (end / pages.owner().chunk_bytes());
         while left > 0 && size <= end && result.as_ref().is_err_and(|e| *e == ENOSPC) {
             check_killed()?;
-            if !Pool::give_up_chunk(pages, device, end) {
+            if !Pool::give_up(pages, device, end, before) {
                 break;
             }
             result = memory.alloc(size, visible);
             left -= 1;
         }
         result
+    }
+
+    /// Whether memory of buffer objects can be evicted: for that it takes the same as to mirror.
+    pub(crate) fn can_evict(device: &drm::Device<D, drm::Registered>) -> bool
+    where
+        D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
+    {
+        D::CAPS.granule() == PAGE_SIZE as u64 && Self::prepare_mirroring(device).is_ok()
     }
 
     /// Makes what it takes to mirror, once.
@@ -154,6 +193,7 @@ impl<D: Driver> Device<D> {
         for vm in &vms {
             vm.unmirror();
         }
+        Self::revoke_objects(device);
         if let Some(pages) = device.process_pages() {
             Pool::close(pages, device);
         }
@@ -241,7 +281,9 @@ impl<D: Driver> Vm<D> {
                     let watcher = Watcher { vm: self.clone() };
                     let all = 0..usize::MAX & !(PAGE_SIZE - 1);
                     if let Some(pages) = self.device.process_pages() {
-                        pages.owner().state().evictor.remember(self.number())?;
+                        let process = mm.as_raw().addr();
+                        let evictor = &mut pages.owner().state().evictor;
+                        evictor.remember(self.number(), process)?;
                     }
                     *attachment = Attachment::Process(Subscription::new(mm, all, watcher)?);
                 }

@@ -12,6 +12,9 @@
 //! the table lock, then waits for one flush, whatever the number of operations. What was unmapped is
 //! kept in the job until it is freed, which is after the flush.
 //!
+//! Objects that a batch maps stay where they are until it is done, and those that it concerns are in the page table
+//! before it is queued ([`crate::absent`]).
+//!
 //! Locks: the VM lock, then the table lock, never the other way; the latter is never held over an
 //! allocation.
 
@@ -20,8 +23,10 @@ use crate::{
         BindFence,
         BindQueue, //
     },
+    bo_memory::BoPin,
     chain::Link,
     dependencies::Dependencies,
+    device::Device,
     driver::{
         Access,
         Driver, //
@@ -33,6 +38,7 @@ use crate::{
             FenceReservation,
             PendingFence, //
         },
+        signal::check_killed,
         trace, //
     },
     mapping::{
@@ -44,6 +50,7 @@ use crate::{
     mirror::Mirrored,
     object::{
         Location,
+        Object,
         ObjectHandle, //
     },
     page_table::{
@@ -92,7 +99,8 @@ pub enum BindOp<D: Driver> {
 }
 
 impl<D: Driver> BindOp<D> {
-    fn range(&self) -> VaRange {
+    /// All that it changes.
+    pub(crate) fn range(&self) -> VaRange {
         match self {
             Self::Map(mapping) => mapping.range,
             Self::Unmap(range) => *range,
@@ -100,9 +108,25 @@ impl<D: Driver> BindOp<D> {
     }
 }
 
+/// The logical page table of what a mapping shows, as it is now; none of sparse memory and mirrors.
+fn object_of<D: Driver>(mapping: &BoMapping<D>) -> Option<Arc<Object>> {
+    mapping.backing.object.as_ref()?.object()
+}
+
 /// The contiguous runs of a mapping.
-fn runs<D: Driver>(mapping: &BoMapping<D>) -> impl Iterator<Item = MapRun<Attrs<D>>> + '_ {
-    let BoMapping::<D> { range, backing } = mapping;
+fn runs<'a, D: Driver>(
+    mapping: &'a BoMapping<D>,
+    object: &'a Option<Arc<Object>>,
+) -> impl Iterator<Item = MapRun<Attrs<D>>> + 'a {
+    runs_of::<D>(mapping.range, &mapping.backing, object.as_deref())
+}
+
+/// The contiguous runs of a range that shows an object.
+pub(crate) fn runs_of<'a, D: Driver>(
+    range: VaRange,
+    backing: &'a BoBacking<D>,
+    object: Option<&'a Object>,
+) -> impl Iterator<Item = MapRun<Attrs<D>>> + 'a {
     let run = |range, location| MapRun {
         range,
         location,
@@ -110,12 +134,11 @@ fn runs<D: Driver>(mapping: &BoMapping<D>) -> impl Iterator<Item = MapRun<Attrs<
         attrs: backing.attrs,
     };
     let sparse = match backing.object {
-        None => Some(run(*range, Location::Sparse)),
+        None => Some(run(range, Location::Sparse)),
         Some(_) => None,
     };
-    let extents = backing.object.iter().flat_map(move |object| {
+    let extents = object.into_iter().flat_map(move |object| {
         object
-            .object()
             .runs(backing.offset, range.size())
             .filter_map(move |extent| {
                 let start = range.start() + (extent.offset - backing.offset);
@@ -127,8 +150,11 @@ fn runs<D: Driver>(mapping: &BoMapping<D>) -> impl Iterator<Item = MapRun<Attrs<
 }
 
 /// Whether some of what a mapping covers is nowhere.
-fn has_holes<D: Driver>(mapping: &BoMapping<D>) -> bool {
-    runs::<D>(mapping).map(|run| run.range.size()).sum::<u64>() != mapping.range.size()
+fn has_holes<D: Driver>(mapping: &BoMapping<D>, object: &Option<Arc<Object>>) -> bool {
+    runs::<D>(mapping, object)
+        .map(|run| run.range.size())
+        .sum::<u64>()
+        != mapping.range.size()
 }
 
 type Plan<D> = <<D as Driver>::PageTable as PageTable>::Plan;
@@ -147,10 +173,12 @@ pub(crate) struct BindJob<D: Driver> {
     /// All that the operations change.
     hull: VaRange,
     prepared: Option<Prepared<D>>,
+    /// What is mapped stays in its place.
+    _pins: KVVec<BoPin<D>>,
     dependencies: Dependencies<BindQueue<D>>,
     fence: Option<PendingFence<BindFence>>,
-    /// Objects that must outlive the flush.
-    _removed: Removed<ObjectHandle<D>>,
+    /// Objects that must outlive the flush, and not move before.
+    removed: Removed<ObjectHandle<D>>,
     garbage: Option<Garbage<D>>,
     /// Changes of what is mirrored for which room was made.
     promised: usize,
@@ -162,6 +190,14 @@ pub(crate) struct BindJob<D: Driver> {
 impl<D: Driver> Link for BindJob<D> {
     fn next(&mut self) -> &mut Option<KBox<Self>> {
         &mut self.next
+    }
+}
+
+impl<D: Driver> Drop for BindJob<D> {
+    fn drop(&mut self) {
+        for memory in self.removed.iter().filter_map(ObjectHandle::memory) {
+            memory.let_go();
+        }
     }
 }
 
@@ -261,10 +297,12 @@ impl<D: Driver> Tables<D> {
     fn apply(&mut self, prepared: &mut Prepared<D>, op: &BindOp<D>) {
         match op {
             BindOp::Map(mapping) => {
-                if has_holes::<D>(mapping) {
+                // Not the last reference: the object stays where it is until this is done.
+                let object = object_of::<D>(mapping);
+                if has_holes::<D>(mapping, &object) {
                     self.unmap(prepared, mapping.range);
                 }
-                for run in runs::<D>(mapping) {
+                for run in runs::<D>(mapping, &object) {
                     self.map(prepared, &run);
                 }
             }
@@ -321,10 +359,11 @@ impl<D: Driver> Tables<D> {
             };
             match op {
                 BindOp::Map(mapping) => {
-                    if has_holes::<D>(mapping) {
+                    let object = object_of::<D>(mapping);
+                    if has_holes::<D>(mapping, &object) {
                         self.page_table.plan_unmap(plan, range, basis);
                     }
-                    for run in runs::<D>(mapping) {
+                    for run in runs::<D>(mapping, &object) {
                         self.page_table.plan_map(plan, &run, basis);
                     }
                 }
@@ -343,11 +382,12 @@ fn make_room<D: Driver>(plan: &mut Plan<D>, ops: &[BindOp<D>]) -> Result {
     for op in ops {
         match op {
             BindOp::Map(mapping) => {
-                if has_holes::<D>(mapping) {
+                let object = object_of::<D>(mapping);
+                if has_holes::<D>(mapping, &object) {
                     D::PageTable::make_room(plan, mapping.range, Change::Unmap)?;
                 }
                 // A mirror may have all addresses there are, and maps none of them yet.
-                if runs::<D>(mapping).next().is_some() {
+                if runs::<D>(mapping, &object).next().is_some() {
                     D::PageTable::make_room(plan, mapping.range, Change::Map)?;
                 }
             }
@@ -408,21 +448,21 @@ impl<D: Driver> Vm<D> {
         };
         let around = |op: &BindOp<D>| op.range().align_outward(largest::<D>());
         let touched = RangeSet::new(ops.iter().map(around))?;
+        let pins = self.pin_objects(&ops)?;
         let reservation = FenceReservation::new(GFP_KERNEL)?;
         let node = queue.reserve()?;
         let mut dependencies = Dependencies::new();
         dependencies.add_all(syncs.take_waits(), queue)?;
-        let mut plan = Plan::<D>::default();
-        make_room::<D>(&mut plan, &ops)?;
         let mut job = KBox::new(
             BindJob {
                 vm: self.clone(),
                 ops,
                 hull,
                 prepared: None,
+                _pins: pins,
                 dependencies,
                 fence: None,
-                _removed: Removed::default(),
+                removed: Removed::default(),
                 garbage: None,
                 promised: 0,
                 stock: Stock::new(),
@@ -431,7 +471,49 @@ impl<D: Driver> Vm<D> {
             GFP_KERNEL,
         )?;
 
-        let mut space = self.space.lock();
+        let mut space = loop {
+            match self.prepare_batch(queue, &touched, &mut job) {
+                // Not with the VM lock, which keeps the VM's objects where they are.
+                Err(e) if e == ENOSPC && Device::relieve(&self.device) => check_killed()?,
+                result => break result?,
+            }
+        };
+
+        // From here on nothing can fail.
+        let BindJob { ops, removed, .. } = &mut *job;
+        for op in ops.iter() {
+            match op {
+                BindOp::Map(mapping) => space.mappings.insert(removed, mapping.clone()),
+                BindOp::Unmap(range) => space.mappings.remove(removed, *range),
+            }
+        }
+        for memory in removed.iter().filter_map(ObjectHandle::memory) {
+            memory.hold();
+        }
+        space.mappings.trim();
+        let count = ops.len();
+        let fence = queue.push(node, job, reservation);
+        let id = (fence.context(), fence.seqno());
+        trace::bind(id, hull.start(), hull.end(), count);
+        // Cannot fail: room was made above.
+        let _ = space.pending.push_within_capacity((touched, fence.clone()));
+        and_then(queue);
+        drop(space);
+        syncs.publish(&fence);
+        Ok(fence)
+    }
+
+    /// Does for a batch all that can fail; returns with the VM lock held, so that it can be queued. Whatever the error,
+    /// nothing was changed, and it may be tried again.
+    fn prepare_batch(
+        self: &Arc<Self>,
+        queue: &Arc<BindQueue<D>>,
+        touched: &RangeSet,
+        job: &mut BindJob<D>,
+    ) -> Result<impl core::ops::DerefMut<Target = Space<D>> + '_> {
+        let mut plan = Plan::<D>::default();
+        make_room::<D>(&mut plan, &job.ops)?;
+        let mut space = self.lock_for(&job.ops)?;
         self.check_space(&space)?;
         if queue.is_destroyed() {
             return Err(ENOENT);
@@ -448,7 +530,7 @@ impl<D: Driver> Vm<D> {
         // that is the one to wait for.
         let mut before = KVVec::new();
         for (i, (ranges, fence)) in space.pending.iter().enumerate().rev() {
-            if ranges.meets(&touched) {
+            if ranges.meets(touched) {
                 before.push(i, GFP_KERNEL)?;
                 if fence.context() != queue.context() {
                     job.dependencies.add_ordered(fence, queue)?;
@@ -460,7 +542,7 @@ impl<D: Driver> Vm<D> {
         for op in &job.ops {
             space.mappings.count(&mut needs, op.range());
         }
-        space.mappings.reserve(&needs, &mut job._removed)?;
+        space.mappings.reserve(&needs, &mut job.removed)?;
         self.add_views(&job.ops)?;
         let attached = !matches!(&*self.attachment.lock(), Attachment::None);
         job.promised = if attached { job.ops.len() } else { 0 };
@@ -489,26 +571,7 @@ impl<D: Driver> Vm<D> {
         if lacks > 0 {
             self.tables.lock().mirrors.ranges.supply(&mut job.stock);
         }
-
-        // From here on nothing can fail.
-        let BindJob { ops, _removed, .. } = &mut *job;
-        for op in ops.iter() {
-            match op {
-                BindOp::Map(mapping) => space.mappings.insert(_removed, mapping.clone()),
-                BindOp::Unmap(range) => space.mappings.remove(_removed, *range),
-            }
-        }
-        space.mappings.trim();
-        let count = ops.len();
-        let fence = queue.push(node, job, reservation);
-        let id = (fence.context(), fence.seqno());
-        trace::bind(id, hull.start(), hull.end(), count);
-        // Cannot fail: room was made above.
-        let _ = space.pending.push_within_capacity((touched, fence.clone()));
-        and_then(queue);
-        drop(space);
-        syncs.publish(&fence);
-        Ok(fence)
+        Ok(space)
     }
 
     /// As [`bind`](Self::bind), but returns when it is done.
@@ -575,14 +638,15 @@ impl<D: Driver> Vm<D> {
         drop(garbage);
         self.default_queue.finish();
         queues.iter().for_each(BindQueue::finish);
-        let (mappings, attrs) = {
+        let (mappings, attrs, absent) = {
             let mut space = self.space.lock();
             (
                 core::mem::take(&mut space.mappings),
                 core::mem::take(&mut space.attrs),
+                core::mem::take(&mut space.absent),
             )
         };
-        drop((mappings, attrs));
+        drop((mappings, attrs, absent));
         self.device.forget_vm(self);
     }
 }

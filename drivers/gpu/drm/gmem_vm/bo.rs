@@ -2,14 +2,18 @@
 
 //! Buffer objects: the pager of memory that userspace asked for.
 //!
-//! A [`Bo`] is the framework's part of a GEM object. Its memory is there from creation to the last
-//! reference, at a fixed place, and was cleared before anyone could see it; so its [`Object`] never
-//! changes, and is read without a lock.
+//! A [`Bo`] is the framework's part of a GEM object. Its memory was cleared before anyone could see it. That of the device
+//! may leave it for other memory, and comes back ([`crate::bo_memory`]), unless the object is pinned, or the device's pages
+//! are larger than those of the CPU. Memory of the host is there from creation to the last reference, at a fixed place.
 //!
 //! That holds as well for a dma-buf of another driver or device: it is attached and mapped when it is
 //! imported, once and for all. Who made it has cleared it, or not.
 
 use crate::{
+    bo_memory::{
+        object_of,
+        BoMemory, //
+    },
     device::{
         Device,
         DeviceRef, //
@@ -19,6 +23,7 @@ use crate::{
         CopySource,
         Driver, //
     },
+    evict::objects::Entry,
     kapi::{
         gem::{
             check_size,
@@ -28,7 +33,6 @@ use crate::{
     },
     memory::MemoryBlock,
     object::{
-        Extent,
         Location,
         Object, //
     }, //
@@ -47,6 +51,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        Arc,
         SetOnce, //
     }, //
 };
@@ -71,16 +76,14 @@ pub enum Placement {
 }
 
 /// What a buffer object consists of.
-enum Backing {
-    Device(MemoryBlock),
-    Host(HostPages),
+enum Contents<D: Driver> {
+    /// Memory that may leave the device.
+    Movable(Entry<D>),
+    /// Memory that does not.
+    Device(MemoryBlock, Arc<Object>),
+    Host(HostPages, Arc<Object>),
     /// The GEM object itself holds the dma-buf ([`prime`]).
-    Imported,
-}
-
-struct Contents {
-    backing: Backing,
-    object: Object,
+    Imported(Arc<Object>),
 }
 
 /// The framework's part of a GEM object.
@@ -89,11 +92,12 @@ pub struct Bo<D: Driver> {
     device: DeviceRef<D>,
     placement: Placement,
     /// Set once while the object is created, before anyone else has a reference.
-    contents: SetOnce<Contents>,
+    contents: SetOnce<Contents<D>>,
 }
 
 impl<D: Driver> Bo<D> {
-    /// Creates a buffer object of `size` bytes, all of them zero.
+    /// Creates a buffer object of `size` bytes, all of them zero. If device memory is full, others may leave it for this one,
+    /// or memory of processes. With `pinned`, it never leaves device memory itself.
     ///
     /// Process context; waits for the device to clear its memory.
     ///
@@ -107,6 +111,7 @@ impl<D: Driver> Bo<D> {
         device: &drm::Device<D, drm::Registered>,
         size: u64,
         placement: Placement,
+        pinned: bool,
     ) -> Result<ARef<BoObject<D>>>
     where
         D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
@@ -125,48 +130,67 @@ impl<D: Driver> Bo<D> {
             Placement::Imported => return Err(EINVAL),
             Placement::Device | Placement::DeviceVisible => {
                 let visible = placement == Placement::DeviceVisible;
-                let block = Device::alloc_memory(device, size, visible)?;
+                let mut block = Device::alloc_memory(device, size, visible);
+                if block.as_ref().is_err_and(|e| *e == ENOSPC) && Device::can_evict(device) {
+                    block = Device::alloc_memory(device, size, visible);
+                }
+                let block = block?;
                 clear(device, &block)?;
                 Some(block)
             }
         };
         let bo = BoObject::<D>::new(device, usize::try_from(size)?, placement)?;
         let contents = match block {
+            Some(block) if pinned || granule != PAGE_SIZE as u64 => {
+                let object = object_of(&block)?;
+                Contents::Device(block, Arc::new(object, GFP_KERNEL)?)
+            }
             Some(block) => {
-                let mut object = Object::new();
-                let mut offset = 0;
-                for (local, bytes) in block.runs() {
-                    object.push(Extent {
-                        offset,
-                        location: Location::Device(local),
-                        size: bytes,
-                    })?;
-                    offset += bytes;
-                }
-                Contents {
-                    backing: Backing::Device(block),
-                    object,
-                }
+                let visible = placement == Placement::DeviceVisible;
+                let memory = BoMemory::new(&*bo, block, visible)?;
+                Contents::Movable(Entry::new(device, memory)?)
             }
             None => {
                 let parent: &D::ParentDevice<device::Bound> = device.as_ref();
                 let pages = HostPages::new(&*bo, parent.as_ref(), usize::try_from(granule)?)?;
                 let runs = pages.runs().map(|(_, address, bytes)| (address, bytes));
                 let object = Object::of_host_memory(size, granule, runs)?;
-                Contents {
-                    backing: Backing::Host(pages),
-                    object,
-                }
+                Contents::Host(pages, Arc::new(object, GFP_KERNEL)?)
             }
         };
         bo.contents.populate(contents);
         Ok(bo)
     }
 
-    /// The logical page table.
-    pub fn object(&self) -> &Object {
-        const NOWHERE: &Object = &Object::new();
-        self.contents.as_ref().map_or(NOWHERE, |c| &c.object)
+    /// The logical page table as it is now. Of memory that may move it holds as long as that was kept from it.
+    pub fn object(&self) -> Arc<Object> {
+        match self.contents.as_ref() {
+            Some(Contents::Movable(entry)) => entry.memory().object(),
+            Some(
+                Contents::Device(_, object)
+                | Contents::Host(_, object)
+                | Contents::Imported(object),
+            ) => object.clone(),
+            // Nobody else has the object yet.
+            None => unreachable!(),
+        }
+    }
+
+    /// Its memory, if that may leave the device.
+    pub(crate) fn memory(&self) -> Option<&Arc<BoMemory<D>>> {
+        match self.contents.as_ref()? {
+            Contents::Movable(entry) => Some(entry.memory()),
+            _ => None,
+        }
+    }
+
+    /// Where it is now, in a word.
+    pub(crate) fn residency(&self) -> &'static str {
+        match self.object().extents().first().map(|e| e.location) {
+            Some(Location::Device(_)) => "device",
+            Some(Location::Host(_)) => "host",
+            _ => "file",
+        }
     }
 
     /// Where the object is.
@@ -183,7 +207,7 @@ impl<D: Driver> Bo<D> {
     fn imported(
         device: &drm::Device<D, drm::Registered>,
         import: &gem::Import<'_>,
-    ) -> Result<Contents> {
+    ) -> Result<Contents<D>> {
         if !D::is_present(device) {
             return Err(ENODEV);
         }
@@ -192,29 +216,27 @@ impl<D: Driver> Bo<D> {
         if size > MAX_SIZE || size & (granule - 1) != 0 {
             return Err(EINVAL);
         }
-        Ok(Contents {
-            backing: Backing::Imported,
-            object: Object::of_host_memory(size, granule, prime::runs(device, import)?)?,
-        })
+        let object = Object::of_host_memory(size, granule, prime::runs(device, import)?)?;
+        Ok(Contents::Imported(Arc::new(object, GFP_KERNEL)?))
     }
 
     /// Its pages in host memory.
     fn host_pages(&self) -> Option<&HostPages> {
-        match &self.contents.as_ref()?.backing {
-            Backing::Host(pages) => Some(pages),
-            Backing::Device(_) | Backing::Imported => None,
+        match self.contents.as_ref()? {
+            Contents::Host(pages, _) => Some(pages),
+            _ => None,
         }
     }
 
     /// Gives the CPU the page it faulted on.
     fn insert_page(&self, fault: &gem::Fault<'_>) -> Result {
-        let contents = self.contents.as_ref().ok_or(EINVAL)?;
-        match &contents.backing {
-            Backing::Host(pages) => pages.insert_page(fault),
-            Backing::Imported => Err(EINVAL),
-            Backing::Device(_block) => {
+        match self.contents.as_ref().ok_or(EINVAL)? {
+            Contents::Movable(entry) => entry.memory().insert_page(&self.device, fault),
+            Contents::Host(pages, _) => pages.insert_page(fault),
+            Contents::Imported(_) => Err(EINVAL),
+            Contents::Device(_block, object) => {
                 let offset = (fault.page() as u64) << PAGE_SHIFT;
-                let run = contents.object.runs(offset, 1).next().ok_or(EINVAL)?;
+                let run = object.runs(offset, 1).next().ok_or(EINVAL)?;
                 let aperture = self.device.aperture().ok_or(EINVAL)?;
                 aperture.insert_page(fault, run.location.address())
             }
@@ -258,8 +280,12 @@ impl<D: Driver> gem::DriverObject for Bo<D> {
         })
     }
 
-    fn status(_object: &BoObject<D>) -> gem::Status {
-        gem::StatusFlag::Resident.into()
+    fn status(object: &BoObject<D>) -> gem::Status {
+        // With a spinlock held.
+        match object.memory().is_none_or(|memory| memory.is_somewhere()) {
+            true => gem::StatusFlag::Resident.into(),
+            false => gem::Status::default(),
+        }
     }
 
     fn mmap(object: &BoObject<D>, _vma: &VmaRef) -> Result {

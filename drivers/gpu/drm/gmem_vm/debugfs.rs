@@ -9,7 +9,7 @@
 //! | `objects` | each buffer object of each VM, once for each mapping's run of it |
 //! | `attrs` | each range of each VM that has attributes other than their defaults |
 //! | `page_tables` | each VM: its tables, as the driver counts them |
-//! | `memory` | each chunk of device memory that processes have, and before that what the evictor has done |
+//! | `memory` | each chunk of device memory that processes have, and each buffer object in it that may leave; before that what the evictor has done |
 //! | `evict_policy` | the policy that decides what is evicted; write another's name to it ([`crate::evict::policy`]) |
 //!
 //! Numbers of VMs are only for telling them apart here. Reading takes the list of VMs, then the lock
@@ -135,7 +135,7 @@ fn show_mappings<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt:
 }
 
 fn show_objects<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
-    writeln!(f, "vm start end size placement extents")?;
+    writeln!(f, "vm start end size placement extents now")?;
     each(device, |number, vm| {
         let space = vm.space.lock();
         for entry in space.mappings.iter() {
@@ -144,13 +144,14 @@ fn show_objects<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::
             };
             writeln!(
                 f,
-                "{} {:#x} {:#x} {:#x} {:?} {}",
+                "{} {:#x} {:#x} {:#x} {:?} {} {}",
                 number,
                 entry.range.start(),
                 entry.range.end(),
                 kernel::drm::gem::BaseObject::size(&**object),
                 object.placement(),
                 object.object().extents().len(),
+                object.residency(),
             )?;
         }
         Ok(())
@@ -189,7 +190,7 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
     let (counts, clock) = (state.evictor.counts, state.evictor.clock);
     writeln!(
         f,
-        "blocks={} evictions={} failed={} to_host={} dropped={} refaults={} spared={} copies={} history={}",
+        "blocks={} evictions={} failed={} to_host={} dropped={} refaults={} spared={} spilled={} restored={} copies={} history={}",
         clock.now,
         counts.evictions,
         counts.failed,
@@ -197,6 +198,8 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         dropped,
         counts.refaults,
         counts.spared,
+        counts.spilled,
+        counts.restored,
         pool.copies().count(),
         state.evictor.bytes(),
     )?;
@@ -211,6 +214,22 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
             "{} {} {} {} {} {} {:?}",
             i,
             pool.used_of(i),
+            facts.taken,
+            facts.filled,
+            facts.needed,
+            u8::from(facts.hot),
+            facts.priority
+        )?;
+    }
+    drop(state);
+    writeln!(f, "object bytes taken filled needed hot priority")?;
+    let objects = device.objects().lock();
+    for (i, (facts, size)) in objects.resident().enumerate() {
+        writeln!(
+            f,
+            "{} {} {} {} {} {} {:?}",
+            i,
+            size,
             facts.taken,
             facts.filled,
             facts.needed,

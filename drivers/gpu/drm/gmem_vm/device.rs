@@ -3,7 +3,7 @@
 //! [`Device`]: one accelerator as the framework sees it.
 //!
 //! Owns the device's memory. It is the data of the driver's `drm::Device`, so it lives as long as
-//! anybody holds that, also after the hardware is gone. Its one lock is that of the list of VMs.
+//! anybody holds that, also after the hardware is gone. Its locks are those of the lists of VMs and of objects.
 
 use crate::{
     attach::Mirroring,
@@ -11,7 +11,10 @@ use crate::{
         CopyOp,
         Driver, //
     },
-    evict::policy::PolicyKind,
+    evict::{
+        objects::Objects,
+        policy::PolicyKind, //
+    },
     kapi::{
         aperture::Aperture,
         lock::new_mutex,
@@ -76,6 +79,9 @@ pub struct Device<D: Driver> {
     pub(crate) mirroring_closed: Mutex<bool>,
     /// Number of the policy by which memory is evicted.
     evict_policy: Atomic<usize>,
+    /// Buffer objects that the evictor may take.
+    #[pin]
+    objects: Mutex<Objects<D>>,
 }
 
 impl<D: Driver> Device<D> {
@@ -98,11 +104,16 @@ impl<D: Driver> Device<D> {
             mirroring: SetOnce::new(),
             mirroring_closed <- new_mutex!(false, "gmem_vm::Device::mirroring"),
             evict_policy: Atomic::new(0),
+            objects <- new_mutex!(Objects::new(), "gmem_vm::Device::objects"),
         })
     }
 
     pub(crate) fn vms(&self) -> &Mutex<Vms<D>> {
         &self.vms
+    }
+
+    pub(crate) fn objects(&self) -> &Mutex<Objects<D>> {
+        &self.objects
     }
 
     /// Remembers a VM until it is closed. `ENOMEM`.

@@ -22,6 +22,8 @@ use crate::{
         AttrKind,
         AttrSet, //
     },
+    bo_memory::BoMemory,
+    device::Device,
     device_pages::{
         Chunk,
         Home,
@@ -61,11 +63,14 @@ pub mod gmem;
 pub mod history;
 pub mod lirs;
 pub mod lru;
+pub(crate) mod objects;
 pub mod policy;
+pub mod share;
 pub mod uvm;
 
 use self::{
     history::History,
+    objects::Worth,
     policy::{
         Clock,
         Facts,
@@ -75,11 +80,15 @@ use self::{
         READIED,
         SETTLED, //
     },
+    share::{
+        Shares,
+        Turn, //
+    },
 };
 
 /// Chunks that may be in use by someone else at the moment, before room is given up.
 const BUSY: usize = 8;
-/// How long chunks are waited for that others are about to evict, in milliseconds.
+/// How long is waited for what others are about to evict or use at this moment, in milliseconds.
 const PATIENCE: u32 = 100;
 
 /// What the evictor has done since the device was there.
@@ -93,6 +102,10 @@ pub(crate) struct Counts {
     pub(crate) refaults: u64,
     /// Chunks that stayed since the device had accessed them.
     pub(crate) spared: u64,
+    /// Buffer objects that left the device.
+    pub(crate) spilled: u64,
+    /// Those that came back to it.
+    pub(crate) restored: u64,
 }
 
 /// What the evictor has done to a VM.
@@ -107,6 +120,10 @@ pub(crate) struct VmCounts {
 /// What the evictor knows of a VM.
 pub(crate) struct Known {
     vm: usize,
+    /// By which its process is known: the address of its memory map.
+    process: usize,
+    /// Chunks that its memory came into last, as last counted.
+    chunks: usize,
     history: History,
     pub(crate) counts: VmCounts,
 }
@@ -144,17 +161,42 @@ impl Evictor {
         self.known(vm).map(|known| known.counts)
     }
 
-    /// Begins to remember the blocks of a VM, until it is [forgotten](Self::forget). `ENOMEM`.
-    pub(crate) fn remember(&mut self, vm: usize) -> Result {
+    /// Begins to remember the blocks of a VM of a process, until it is [forgotten](Self::forget). `ENOMEM`.
+    pub(crate) fn remember(&mut self, vm: usize, process: usize) -> Result {
         if self.known(vm).is_none() {
             let known = Known {
                 vm,
+                process,
+                chunks: 0,
                 history: History::for_chunks(self.chunks),
                 counts: VmCounts::default(),
             };
             self.vms.push(known, GFP_KERNEL)?;
         }
         Ok(())
+    }
+
+    /// The process of a VM.
+    fn process_of(&self, vm: usize) -> Option<usize> {
+        let known = self.vms.iter().find(|known| known.vm == vm)?;
+        Some(known.process)
+    }
+
+    /// Chunks of a process, as last counted.
+    fn owned(&self, process: usize) -> usize {
+        let its = self.vms.iter().filter(|known| known.process == process);
+        its.map(|known| known.chunks).sum()
+    }
+
+    /// How those share the memory who have some, and a process that needs some.
+    fn shares(&self, process: usize) -> Shares {
+        let all = || self.vms.iter().enumerate();
+        let processes = all().filter(|(i, known)| {
+            let is_first = !self.vms[..*i].iter().any(|k| k.process == known.process);
+            is_first && (known.process == process || self.owned(known.process) > 0)
+        });
+        let chunks = all().map(|(_, known)| known.chunks).sum();
+        Shares::new(chunks, processes.count(), self.clock.now)
     }
 
     /// When a block was needed last, if it was evicted since.
@@ -198,6 +240,7 @@ pub(crate) fn priority(advice: &AttrSet) -> Priority {
 /// A chunk that someone may evict, who alone may.
 struct Victim {
     chunk: usize,
+    worth: Worth,
     homes: [Option<Home>; HOMES],
     facts: Facts,
     /// Whether it is known since when it was not accessed.
@@ -208,6 +251,7 @@ impl Victim {
     fn new(number: usize, chunk: &Chunk) -> Self {
         Self {
             chunk: number,
+            worth: (Priority::First, 0),
             homes: chunk.homes,
             facts: chunk.facts,
             ready: chunk.ready,
@@ -215,25 +259,72 @@ impl Victim {
     }
 }
 
+/// What is to be evicted.
+enum Next<D: Driver> {
+    Chunk(Victim),
+    Object(Arc<BoMemory<D>>),
+}
+
 impl<D: Driver> State<D> {
-    /// The chunk that is worth least, was not tried in this round, and filled before some time.
+    /// Counts the chunks of each VM: those of which the memory came last.
+    fn count_chunks(&mut self, used: impl Fn(usize) -> bool) {
+        let vms = &mut self.evictor.vms;
+        vms.iter_mut().for_each(|known| known.chunks = 0);
+        for (_, chunk) in self.chunks.iter().enumerate().filter(|(i, _)| used(*i)) {
+            let home = chunk.as_ref().and_then(|chunk| chunk.homes[0].as_ref());
+            let known = home.and_then(|home| vms.iter_mut().find(|known| known.vm == home.vm));
+            if let Some(known) = known {
+                known.chunks += 1;
+            }
+        }
+    }
+
+    /// The chunk that is worth least, was not tried in this round, and filled before some time; for memory of a block, if that
+    /// is known.
     fn choose(
         &mut self,
         policy: &dyn Policy,
         round: u64,
         before: u64,
+        home: Option<&Home>,
         used: impl Fn(usize) -> bool,
     ) -> Option<Victim> {
         let clock = self.evictor.clock;
+        // Who is alone shares with no one.
+        let is_shared = policy.is_fair() && self.evictor.vms.len() > 1;
+        let home = home.filter(|_| is_shared);
+        if home.is_some() {
+            self.count_chunks(&used);
+        }
+        let evictor = &self.evictor;
+        let process = home.and_then(|home| evictor.process_of(home.vm));
+        let shares = process.map(|process| (process, evictor.shares(process)));
+        let turn = |chunk: &Chunk| {
+            let owner = chunk.homes[0].as_ref();
+            let owner = owner.and_then(|home| evictor.process_of(home.vm));
+            match (&shares, owner) {
+                (Some((process, shares)), Some(owner)) => {
+                    let owned = evictor.owned(owner);
+                    shares.turn(owned, chunk.facts.needed, owner == *process)
+                }
+                _ => Some(Turn::First),
+            }
+        };
         let ours = self.chunks.iter().enumerate();
-        let (_, chunk) = ours
+        let (_, worth, chunk) = ours
             .filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)))
             .filter(|(i, c)| !c.leaving && c.tried < round && c.facts.filled <= before && used(*i))
-            .map(|(i, c)| ((c.facts.priority, policy.worth(&c.facts, &clock)), i))
+            .filter_map(|(i, c)| {
+                let worth = (c.facts.priority, policy.worth(&c.facts, &clock));
+                Some((turn(c)?, worth, i))
+            })
             .min()?;
         let ours = self.chunk(chunk)?;
         ours.leaving = true;
-        Some(Victim::new(chunk, ours))
+        Some(Victim {
+            worth,
+            ..Victim::new(chunk, ours)
+        })
     }
 
     /// Chunks whose first access is over.
@@ -270,9 +361,7 @@ impl<D: Driver> Pool<D> {
             pool.age(device, home);
         }
         let round = pool.begin_round();
-        let now = pool.state().evictor.clock.now;
-        let settled = now.saturating_sub(pool.kept() as u64);
-        let before = before.min(settled);
+        let before = before.min(pool.settled());
         let (mut evicted, mut busy) = (0, 0);
         loop {
             let available = pool.reserve(device, wanted);
@@ -281,13 +370,17 @@ impl<D: Driver> Pool<D> {
                 return Ok(());
             }
             check_killed()?;
-            let Some(victim) = pool.next_victim(device, round, before, u64::MAX, true) else {
+            let Some(next) = pool.next(device, round, before, u64::MAX, Some(home)) else {
                 // What stays for being new must not stay for ever.
                 pool.state().evictor.clock.now += 1;
                 return Ok(());
             };
-            match Self::evict(pages, device, &victim, round) {
-                Ok(pages) => evicted += bytes(pages),
+            let freed = match next {
+                Next::Chunk(victim) => Self::evict(pages, device, &victim, round).map(bytes),
+                Next::Object(memory) => pool.spill(device, &memory, round),
+            };
+            match freed {
+                Ok(bytes) => evicted += bytes,
                 Err(e) if e == EBUSY && busy < BUSY => busy += 1,
                 // The next one would fare no better, and memory is as well used where it is.
                 Err(_) => return Ok(()),
@@ -296,10 +389,15 @@ impl<D: Driver> Pool<D> {
     }
 
     /// Evicts a chunk that ends at a local address or before, so that its memory can be had for something else than memory
-    /// of processes. `false` if there is none that could be.
+    /// of processes, or a buffer object that has memory below it; one that has come before some time. `false` if there is none that could be.
     ///
     /// Process context, sleeps; no table lock may be held.
-    pub(crate) fn give_up_chunk(pages: &Arc<Pages<D>>, device: &drm::Device<D>, end: u64) -> bool {
+    pub(crate) fn give_up(
+        pages: &Arc<Pages<D>>,
+        device: &drm::Device<D>,
+        end: u64,
+        before: u64,
+    ) -> bool {
         let pool = pages.owner();
         let size = pool.chunk_bytes();
         for _ in 0..PATIENCE {
@@ -308,7 +406,19 @@ impl<D: Driver> Pool<D> {
                 return true;
             }
             let round = pool.begin_round();
-            while let Some(victim) = pool.next_victim(device, round, u64::MAX, end, false) {
+            let mut busy = false;
+            while let Some(next) = pool.next(device, round, before, end, None) {
+                let victim = match next {
+                    Next::Chunk(victim) => victim,
+                    Next::Object(memory) => match pool.spill(device, &memory, round) {
+                        Ok(_) => return true,
+                        Err(e) if e == EBUSY => {
+                            busy = true;
+                            continue;
+                        }
+                        Err(_) => return false,
+                    },
+                };
                 // If it isn't ours to give back any more, the work that frees start has done so.
                 match Self::evict(pages, device, &victim, round) {
                     Ok(_) if pool.used_of(victim.chunk) == 0 => {
@@ -320,13 +430,66 @@ impl<D: Driver> Pool<D> {
                 }
             }
             let is_leaving = |chunk: &Option<_>| chunk.as_ref().is_some_and(|c: &Chunk| c.leaving);
-            if !pool.state().chunks.iter().take(chunks).any(is_leaving) {
+            if !busy && !pool.state().chunks.iter().take(chunks).any(is_leaving) {
                 return false;
             }
-            // Someone else is about to evict one.
+            // Someone else is about to evict one, or uses an object at this moment.
             fsleep(Delta::from_millis(1));
         }
         false
+    }
+
+    /// What has come up to this time need not stay for having come last.
+    pub(crate) fn settled(&self) -> u64 {
+        let now = self.state().evictor.clock.now;
+        now.saturating_sub(self.kept() as u64)
+    }
+
+    /// What is to be evicted next: a chunk, as [`next_victim`](Self::next_victim) says, or a buffer object that is worth less.
+    fn next(
+        &self,
+        device: &drm::Device<D>,
+        round: u64,
+        before: u64,
+        end: u64,
+        home: Option<&Home>,
+    ) -> Option<Next<D>> {
+        let policy = device.evict_policy().policy();
+        let mut asked = 0;
+        loop {
+            let object = device.choose_object(policy, round, before, end);
+            let victim = self.next_victim(device, round, before, end, home);
+            let Some((worth, memory)) = object else {
+                return victim.map(Next::Chunk);
+            };
+            if let Some(victim) = victim {
+                if victim.worth <= worth {
+                    return Some(Next::Chunk(victim));
+                }
+                if let Some(chunk) = self.state().chunk(victim.chunk) {
+                    chunk.leaving = false;
+                }
+            }
+            if !policy.asks() || asked == ASKED || !Device::spares_object(device, policy, &memory) {
+                return Some(Next::Object(memory));
+            }
+            asked += 1;
+            self.state().evictor.counts.spared += 1;
+        }
+    }
+
+    /// Evicts a buffer object. Returns how many bytes are free by that; errors are those of [`BoMemory::spill`].
+    fn spill(&self, device: &drm::Device<D>, memory: &Arc<BoMemory<D>>, round: u64) -> Result<u64> {
+        let result = memory.spill(device);
+        let counts = &mut self.state().evictor.counts;
+        match &result {
+            Ok(_) => counts.spilled += 1,
+            Err(_) => counts.failed += 1,
+        }
+        if result.is_err() {
+            device.object_stayed(memory, round);
+        }
+        result
     }
 
     fn begin_round(&self) -> u64 {
@@ -335,17 +498,19 @@ impl<D: Driver> Pool<D> {
         evictor.round
     }
 
-    /// The next chunk to be evicted: filled before some time, and ending at a local address or before. With `asks`, may
-    /// ask VMs what was accessed, and leaves out what jobs hold that can't fault.
+    /// The next chunk to be evicted: filled before some time, and ending at a local address or before. If it is for memory of a
+    /// block, VMs may be asked what was accessed; what jobs hold that can't fault is left out, and what is the fair
+    /// share of other processes.
     fn next_victim(
         &self,
         device: &drm::Device<D>,
         round: u64,
         before: u64,
         end: u64,
-        asks: bool,
+        home: Option<&Home>,
     ) -> Option<Victim> {
         let policy = device.evict_policy().policy();
+        let asks = home.is_some();
         let policy_asks = asks && policy.asks();
         let fits = |chunk| self.used_of(chunk) > 0 && self.memory_of(chunk).end <= end;
         if policy_asks {
@@ -356,7 +521,7 @@ impl<D: Driver> Pool<D> {
         }
         let mut asked = 0;
         loop {
-            let victim = self.state().choose(policy, round, before, fits)?;
+            let victim = self.state().choose(policy, round, before, home, fits)?;
             if asks && self.is_held(device, &victim) {
                 if let Some(chunk) = self.state().chunk(victim.chunk) {
                     chunk.leaving = false;
@@ -392,6 +557,8 @@ impl<D: Driver> Pool<D> {
 
     /// Finds out whether the hot chunk that was not accessed for longest still is, if a block that comes could take its place.
     fn age(&self, device: &drm::Device<D>, home: &Home) {
+        let hottest = self.hot_set(&self.state()).0.oldest;
+        Device::age_object(device, hottest.map_or(0, |(needed, _)| needed));
         for _ in 0..ASKED {
             let oldest = {
                 let mut state = self.state();

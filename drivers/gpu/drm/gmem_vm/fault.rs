@@ -461,7 +461,9 @@ impl<D: Driver> Vm<D> {
             }
         }
         // What is queued to be mapped there is not mapped yet.
-        let found = self.mirrored(fault.va).ok_or(EFAULT)?;
+        let Some(found) = self.mirrored(fault.va) else {
+            return self.bring_object_at(fault.va);
+        };
         let process = self.subscription().ok_or(EFAULT)?;
         let unit = PAGE_SIZE as u64;
         let page = fault.va & !(unit - 1);

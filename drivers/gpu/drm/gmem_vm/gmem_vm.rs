@@ -45,11 +45,13 @@
 
 use kernel::prelude::*;
 
+pub mod absent;
 pub mod attach;
 pub mod attrs;
 pub mod bind;
 pub mod bind_queue;
 pub mod bo;
+pub mod bo_memory;
 pub mod chain;
 pub mod debugfs;
 pub mod dependencies;

@@ -155,13 +155,17 @@ where
 {
     check::<D>(device, &[])?;
     const VISIBLE: u32 = uapi::BO_DEVICE | uapi::BO_CPU_VISIBLE;
-    let placement = match args.flags {
+    let pinned = args.flags & uapi::BO_PINNED != 0;
+    let placement = match args.flags & !uapi::BO_PINNED {
         uapi::BO_DEVICE => Placement::Device,
         VISIBLE => Placement::DeviceVisible,
-        uapi::BO_HOST => Placement::Host,
+        uapi::BO_HOST if !pinned => Placement::Host,
         _ => return Err(EINVAL),
     };
-    args.handle = Bo::<D>::create(device, args.size, placement)?.create_handle(file)?;
+    if pinned && !user::may_lock_memory() {
+        return Err(EPERM);
+    }
+    args.handle = Bo::<D>::create(device, args.size, placement, pinned)?.create_handle(file)?;
     Ok(0)
 }
 

@@ -132,6 +132,12 @@ impl<O> Removed<O> {
         }
     }
 
+    /// The objects that were removed so far.
+    pub fn iter(&self) -> impl Iterator<Item = &O> {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        Iterator::chain(self.first.iter().flatten(), others)
+    }
+
     /// Number of objects that were removed so far.
     pub fn len(&self) -> usize {
         self.len

@@ -7,18 +7,21 @@
 //! object and the imported dma-buf ([`crate::bo`]). Memory of a process is where the process says at each
 //! moment, so its extents are kept with the page table that has them ([`crate::mirror`]). An offset without an extent is nowhere.
 //!
-//! Takes no locks: whoever owns an object says under which lock its extents may change. Those of a
-//! buffer object are fixed once it has been created.
+//! Takes no locks. Of a buffer object whose memory moves there is another [`Object`] each time; an old one says where it was.
 
 use crate::{
     bo::BoObject,
+    bo_memory::BoMemory,
     driver::Driver,
     mapping::ObjectRef,
     range::VaRange, //
 };
 use kernel::{
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
 };
 
 /// Where a run of bytes is, as the device addresses it.
@@ -61,12 +64,19 @@ pub enum ObjectHandle<D: Driver> {
 }
 
 impl<D: Driver> ObjectHandle<D> {
-    /// The logical page table, as far as it is fixed: all of a mirror is nowhere.
-    pub fn object(&self) -> &Object {
-        const NOWHERE: &Object = &Object::new();
+    /// The logical page table as it is now. None of a mirror, which has none of its own.
+    pub fn object(&self) -> Option<Arc<Object>> {
         match self {
-            Self::Bo(bo) => bo.object(),
-            Self::Mirror => NOWHERE,
+            Self::Bo(bo) => Some(bo.object()),
+            Self::Mirror => None,
+        }
+    }
+
+    /// The memory, if it may leave the device.
+    pub(crate) fn memory(&self) -> Option<&Arc<BoMemory<D>>> {
+        match self {
+            Self::Bo(bo) => bo.memory(),
+            Self::Mirror => None,
         }
     }
 }

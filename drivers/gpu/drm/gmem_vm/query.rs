@@ -57,29 +57,29 @@ impl<D: Driver> Space<D> {
         }
         let whole = entry.range.intersect(&range).unwrap_or(range);
         let backing = entry.value;
-        let Some(object) = &backing.object else {
-            return Mapped {
-                range: whole,
-                backing: Some(backing),
-                offset: 0,
-                residency: 0,
-            };
+        let all = |offset, residency| Mapped {
+            range: whole,
+            backing: Some(backing),
+            offset,
+            residency,
+        };
+        let Some(handle) = &backing.object else {
+            return all(0, 0);
         };
         let offset = backing.offset + (whole.start() - entry.range.start());
-        if matches!(object, ObjectHandle::Mirror) {
-            return Mapped {
-                range: whole,
-                backing: Some(backing),
-                offset,
-                residency: 0,
-            };
+        let Some(object) = handle.object() else {
+            return all(offset, 0);
+        };
+        if object.extents().is_empty() {
+            // It has left the device.
+            return all(offset, uapi::RESIDENT_HOST);
         }
         let kind = |location| match location {
             Location::Device(_) => uapi::RESIDENT_DEVICE,
             Location::Host(_) => uapi::RESIDENT_HOST,
             Location::Sparse => 0,
         };
-        let mut runs = object.object().runs(offset, whole.size()).peekable();
+        let mut runs = object.runs(offset, whole.size()).peekable();
         let first = runs.peek().filter(|run| run.offset == offset);
         let residency = first.map_or(0, |run| kind(run.location));
         let mut end = offset;

@@ -59,6 +59,9 @@ pub const BO_HOST: u32 = 1 << 1;
 /// `DRM_GMEM_BO_CPU_VISIBLE`
 pub const BO_CPU_VISIBLE: u32 = 1 << 2;
 
+/// `DRM_GMEM_BO_PINNED`
+pub const BO_PINNED: u32 = 1 << 3;
+
 /// See `struct drm_gmem_bo_mmap`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
 #[repr(C)]

@@ -10,6 +10,7 @@
 use crate::{
     attrs::AttrMap,
     bind_queue::BindQueue,
+    bo_memory::BoMemory,
     device::DeviceRef,
     driver::Driver,
     fault::Faults,
@@ -58,6 +59,8 @@ pub(crate) struct Space<D: Driver> {
     pub(crate) attrs: AttrMap,
     /// How they follow the process.
     pub(crate) follow: Follow,
+    /// Objects that are mapped, and of which the page table has nothing ([`crate::absent`]).
+    pub(crate) absent: KVec<Arc<BoMemory<D>>>,
     /// It was destroyed.
     pub(crate) closed: bool,
     /// The bind queues that userspace made.
@@ -125,6 +128,7 @@ impl<D: Driver> Vm<D> {
                     mappings: MappingTree::new(),
                     attrs: AttrMap::new(),
                     follow: Follow::default(),
+                    absent: KVec::new(),
                     closed: false,
                     queues: KVec::new(),
                     pending: KVVec::new(),

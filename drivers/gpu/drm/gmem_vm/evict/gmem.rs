@@ -20,6 +20,10 @@ impl Policy for Gmem {
         false
     }
 
+    fn is_fair(&self) -> bool {
+        false
+    }
+
     fn worth(&self, facts: &Facts, _clock: &Clock) -> u64 {
         facts.taken
     }

@@ -87,6 +87,11 @@ pub trait Policy {
         true
     }
 
+    /// Whether processes share the memory of a device fairly ([`super::share`]).
+    fn is_fair(&self) -> bool {
+        true
+    }
+
     /// Whether some chunks are hot ([`super::lirs::HotSet`]).
     fn has_hot(&self) -> bool {
         false

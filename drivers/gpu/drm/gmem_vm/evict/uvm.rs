@@ -19,6 +19,10 @@ impl Policy for Uvm {
         false
     }
 
+    fn is_fair(&self) -> bool {
+        false
+    }
+
     fn worth(&self, facts: &Facts, _clock: &Clock) -> u64 {
         facts.filled
     }

@@ -54,11 +54,11 @@ const DMA_BIDIRECTIONAL: bindings::dma_data_direction =
 
 /// Physically contiguous pages.
 #[derive(Clone, Copy)]
-struct Run {
+pub(super) struct Run {
     /// Index of the first page in the object.
-    page: usize,
-    pfn: usize,
-    pages: usize,
+    pub(super) page: usize,
+    pub(super) pfn: usize,
+    pub(super) pages: usize,
 }
 
 /// Pages that stay where they are: pinned ones of shmem, or of folios that nobody else knows.
@@ -69,7 +69,7 @@ struct Run {
 /// - `runs` covers the object from its beginning, in the order of its pages, and we own one
 ///   reference to each folio in there. With a `file` they are the file's, without one nobody else
 ///   has a reference but who maps them.
-struct Pages {
+pub(super) struct Pages {
     file: Option<ARef<File>>,
     runs: KVVec<Run>,
 }
@@ -138,25 +138,28 @@ impl Pages {
 
     /// Pins all shmem pages of an object.
     fn pin(obj: &impl IntoGEMObject) -> Result<Self> {
-        // SAFETY: The object is valid, and this field of it is constant.
-        let filp = NonNull::new(unsafe { (*obj.as_raw()).filp }).ok_or(EINVAL)?;
+        // SAFETY: This is the file of an object.
+        unsafe { Self::pin_file(shmem_file(obj)?, obj.size()) }
+    }
 
-        // SAFETY: The object holds a reference to the file, which isn't in any table of file
-        // descriptors, so that nobody uses `fdget_pos()` on it.
-        let file = unsafe { File::from_raw_file(filp.as_ptr()) };
+    /// Pins the pages of so many bytes of a file.
+    ///
+    /// # Safety
+    ///
+    /// It must be a shmem file.
+    pub(super) unsafe fn pin_file(file: ARef<File>, bytes: usize) -> Result<Self> {
+        let mapping = mapping(&file);
 
-        let mapping = mapping(file);
-
-        // INVARIANT: The `filp` of a GEM object is a shmem file; there are no runs yet.
+        // INVARIANT: It is a shmem file by the requirements of this function; there are no runs yet.
         let mut this = Self {
-            file: Some(file.into()),
+            file: Some(file),
             runs: KVVec::new(),
         };
 
         // SAFETY: The mapping is valid as long as the file is.
         unsafe { bindings::mapping_set_unevictable(mapping) };
 
-        let end = obj.size() >> PAGE_SHIFT;
+        let end = bytes >> PAGE_SHIFT;
         let mut page = 0;
         while page < end {
             // SAFETY: The mapping is that of `this.file`.
@@ -206,7 +209,13 @@ impl Pages {
         Ok(pages)
     }
 
-    fn pfn(&self, page: usize) -> Option<usize> {
+    /// The runs, in order, without gaps.
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The page frame number of a page.
+    pub(super) fn pfn(&self, page: usize) -> Option<usize> {
         let after = self.runs.partition_point(|run| run.page <= page);
         let run = self.runs.get(after.checked_sub(1)?)?;
         let offset = page - run.page;
@@ -243,8 +252,18 @@ impl Drop for Pages {
     }
 }
 
+/// The shmem file of an object. `EINVAL` if it has none.
+pub(super) fn shmem_file(obj: &impl IntoGEMObject) -> Result<ARef<File>> {
+    // SAFETY: The object is valid, and this field of it is constant.
+    let filp = NonNull::new(unsafe { (*obj.as_raw()).filp }).ok_or(EINVAL)?;
+
+    // SAFETY: The object holds a reference to the file, which isn't in any table of file
+    // descriptors, so that nobody uses `fdget_pos()` on it.
+    Ok(unsafe { File::from_raw_file(filp.as_ptr()) }.into())
+}
+
 /// The page cache of a file.
-fn mapping(file: &File) -> *mut bindings::address_space {
+pub(super) fn mapping(file: &File) -> *mut bindings::address_space {
     // SAFETY: The file is valid, and this field of it is constant.
     unsafe { (*file.as_ptr()).f_mapping }
 }
@@ -512,12 +531,12 @@ impl UserRange {
     }
 }
 
-/// A range that has pages mapped; dropping it removes them.
+/// A range that has pages mapped in processes; dropping it removes them.
 ///
 /// # Invariants
 ///
 /// We own a reference to `range.dev`.
-struct UserMapping {
+pub struct UserMapping {
     range: UserRange,
 }
 
@@ -529,7 +548,7 @@ unsafe impl Sync for UserMapping {}
 
 impl UserMapping {
     /// The range of the object of a fault.
-    fn new(fault: &Fault<'_>) -> Self {
+    pub fn new(fault: &Fault<'_>) -> Self {
         let range = UserRange::of(fault);
 
         // SAFETY: The device is valid during the fault.
@@ -537,6 +556,11 @@ impl UserMapping {
 
         // INVARIANT: We have just taken a reference.
         Self { range }
+    }
+
+    /// Whether it is that of the object of a fault.
+    pub fn is_of(&self, fault: &Fault<'_>) -> bool {
+        self.range == UserRange::of(fault)
     }
 }
 
@@ -661,7 +685,7 @@ impl HostPages {
         let page = fault.page();
 
         match self.user.as_ref() {
-            Some(known) if known.range == UserRange::of(fault) => {}
+            Some(known) if known.is_of(fault) => {}
             Some(_) => return Err(EINVAL),
             None => {
                 if !self.user.populate(UserMapping::new(fault)) {

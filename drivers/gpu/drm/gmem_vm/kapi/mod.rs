@@ -23,11 +23,12 @@
 //! | [`pci`] | kinds of BARs, bus mastering |
 //! | [`prime`] | dma-bufs of others as GEM objects, pages of GEM objects for others |
 //! | [`random`] | random numbers |
+//! | [`shmem`] | the shmem file of a GEM object |
 //! | [`shrinker`] | `struct shrinker` |
 //! | [`signal`] | whether the process is being killed |
 //! | [`syncobj`] | `struct drm_syncobj`, binary and timeline |
 //! | [`trace`] | the tracepoints of trace.h |
-//! | [`user`] | arrays in user memory |
+//! | [`user`] | arrays in user memory, what the user may do |
 //! | [`vec`] | vectors that live under a lock |
 //! | [`work`] | workqueues that are destroyed, work that is cancelled |
 
@@ -47,6 +48,7 @@ pub mod module;
 pub mod pci;
 pub mod prime;
 pub mod random;
+pub mod shmem;
 pub mod shrinker;
 pub mod signal;
 pub mod syncobj;

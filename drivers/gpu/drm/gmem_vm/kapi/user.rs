@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Arrays in user memory.
+//! Arrays in user memory, and what the user may do.
 
 use kernel::{
+    bindings,
     prelude::*,
     uaccess::{
         UserPtr,
@@ -52,6 +53,12 @@ pub fn write_array<T: IntoBytes + zerocopy::Immutable>(ptr: u64, array: &[T]) ->
     UserSlice::new(UserPtr::from_addr(address), bytes.len())
         .writer()
         .write_slice(bytes)
+}
+
+/// Whether the calling process may keep memory from being moved (`CAP_IPC_LOCK`).
+pub fn may_lock_memory() -> bool {
+    // SAFETY: May be called in process context, of which this is one.
+    unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
 }
 
 /// The memory of some elements.

@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
         let mut bos = KVec::new();
         let mut model = KVec::new();
         for _ in 0..BOS {
-            let bo = Bo::create(device, PAGE * BO_PAGES as u64, Placement::Host)?;
+            let bo = Bo::create(device, PAGE * BO_PAGES as u64, Placement::Host, false)?;
             bos.push(bo, GFP_KERNEL)?;
         }
         for _ in 0..WINDOW {

@@ -214,13 +214,13 @@ mod suite {
     #[test]
     fn objects_are_made_of_whole_pages_of_the_device() -> Result {
         with_vm(1, |device, _vm, _hardware| {
-            let create = |size, placement| Bo::<Soft>::create(device, size, placement).err();
+            let create = |size, placement| Bo::<Soft>::create(device, size, placement, false).err();
             assert_eq!(create(PAGE / 2, Placement::Host), Some(EINVAL));
             assert_eq!(create(PAGE + PAGE / 2, Placement::Host), Some(EINVAL));
             assert_eq!(create(0, Placement::Host), Some(EINVAL));
             assert_eq!(create(PAGE, Placement::Device), Some(ENOSPC));
             assert_eq!(create(PAGE, Placement::DeviceVisible), Some(ENOSPC));
-            let bo = Bo::<Soft>::create(device, 5 * PAGE, Placement::Host)?;
+            let bo = Bo::<Soft>::create(device, 5 * PAGE, Placement::Host, false)?;
             for extent in bo.object().extents() {
                 let all = extent.offset | extent.location.address() | extent.size;
                 assert_eq!(all % PAGE, 0);
