@@ -6,7 +6,7 @@
 LAB := tools/lab
 
 # What these variables say is for the scripts.
-export KDIR KSRC GMEM_CACHE TESTS BENCH NPU_MEM APERTURE MEMORY NPUS FLAVOUR
+export KDIR KSRC GMEM_CACHE TESTS MINUTES BENCH NPU_MEM APERTURE MEMORY NPUS FLAVOUR
 
 # The scripts share one cache and one build directory, and use all processors
 # by themselves.
@@ -22,6 +22,9 @@ demo: ## a transformer on the NPU, in a guest (NPU_MEM=64M, APERTURE=0, NPUS=2, 
 
 test: ## all tests, on the debug kernel (TESTS='igt:npu_bind.*' for some)
 	@$(LAB)/test
+
+soak: ## tests under permanent pressure for an hour (MINUTES=10, TESTS='npu_svm_litmus ...')
+	@$(LAB)/soak
 
 shell: ## a shell in a guest with an NPU, modules loaded (FLAVOUR=debug ...)
 	@$(LAB)/shell
@@ -50,7 +53,7 @@ clean: ## remove build/
 distclean: clean ## remove build/ and the cache
 	@$(LAB)/distclean
 
-.PHONY: help demo test shell bench modules tools igt kernel lint clean distclean
+.PHONY: help demo test soak shell bench modules tools igt kernel lint clean distclean
 
 #= 
 #= Roots, kernels and crates are kept in $GMEM_CACHE (~/.cache/gmem_vm): the

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/swap.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -277,6 +278,41 @@ static bool churn(uint64_t size, volatile uint32_t *go, unsigned int rounds)
 	return true;
 }
 
+/* What has left the device goes on to the swap disk, and comes back from there. */
+static void test_swap(void)
+{
+	char path[320];
+
+	svm_swap_on(path, sizeof(path));
+	igt_fork(child, 1) {
+		uint64_t size = MIB(24), step = KIB(512);
+		struct svm own;
+		char *p;
+
+		svm_group_join();
+		svm_open(&own);
+		p = svm_anon(size, SVM_DEFAULT);
+		for (int round = 0; round < 2; round++) {
+			uint64_t swapped;
+
+			for (uint64_t at = 0; at < size; at += step)
+				igt_assert_eq(svm_write(&own, p + at, step, at + round), 0);
+			swapped = svm_group_swap_out(size / 2);
+			igt_info("%llu KiB swapped out\n", (unsigned long long)swapped >> 10);
+			igt_assert_lte_u64(size / 2, swapped);
+			for (uint64_t at = 0; at < size; at += step)
+				svm_assert_device(&own, p + at, step, at + round);
+			svm_group_swap_out(size / 2);
+			for (uint64_t at = 0; at < size; at += step)
+				svm_assert_cpu(p + at, step, at + round);
+		}
+		svm_free(p, size);
+		svm_close(&own);
+	}
+	igt_waitchildren();
+	igt_assert_eq(swapoff(path), 0);
+}
+
 /* Each needs more than all of it. */
 static void test_two_processes(void)
 {
@@ -323,6 +359,7 @@ int igt_main()
 		{ "clean", "Memory that the device only reads", test_clean },
 		{ "priority", "What was advised of eviction", test_priority },
 		{ "prefetch", "A prefetch of more than fits", test_prefetch },
+		{ "swap", "What has left the device is swapped out", test_swap },
 		{ "two-processes", "Two processes that need all of it", test_two_processes },
 		{ "killed", "Processes killed under pressure", test_killed },
 	};

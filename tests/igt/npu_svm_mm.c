@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* What the kernel does with memory by itself: swap, compaction, merging, limits, pins. */
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,61 +23,11 @@ IGT_TEST_DESCRIPTION("Mirrored memory and the kernel's memory management");
 
 static struct svm s;
 
-/* A disk that nobody uses, to be overwritten: its serial number says "scratch". */
-static bool scratch_disk(char *path, size_t size)
-{
-	DIR *dir = opendir("/sys/block");
-	struct dirent *entry;
-	bool found = false;
-
-	while (dir && !found && (entry = readdir(dir))) {
-		char name[300], serial[64];
-
-		snprintf(name, sizeof(name), "/sys/block/%s/serial", entry->d_name);
-		found = !svm_text(name, serial, sizeof(serial)) && !strncmp(serial, "scratch", 7);
-		if (found)
-			snprintf(path, size, "/dev/%s", entry->d_name);
-	}
-	if (dir)
-		closedir(dir);
-	return found;
-}
-
-/* Lets the kernel swap to the scratch disk: its first page says that one may. */
-static void swap_on(char *path, size_t size)
-{
-	struct {
-		char boot[1024];
-		uint32_t version, last_page, bad_pages;
-	} *header;
-	char *page = aligned_alloc(PAGE, PAGE);
-	uint64_t bytes;
-	int disk;
-
-	igt_require_f(scratch_disk(path, size), "the guest has no scratch disk to swap to\n");
-	igt_assert(page);
-	disk = open(path, O_RDWR | O_CLOEXEC);
-	igt_assert_f(disk >= 0, "%s: %m\n", path);
-	bytes = lseek(disk, 0, SEEK_END);
-	igt_assert_lte_u64(MIB(16), bytes);
-	memset(page, 0, PAGE);
-	header = (void *)page;
-	header->version = 1;
-	header->last_page = bytes / PAGE - 1;
-	memcpy(page + PAGE - 10, "SWAPSPACE2", 10);
-	igt_assert_eq(pwrite(disk, page, PAGE, 0), PAGE);
-	igt_assert_eq(fsync(disk), 0);
-	close(disk);
-	free(page);
-	swapoff(path);
-	igt_assert_f(swapon(path, 0) == 0, "swapon %s: %m\n", path);
-}
-
 static void test_swap(void)
 {
 	char *p = svm_anon(SIZE, SVM_SMALL), path[320];
 
-	swap_on(path, sizeof(path));
+	svm_swap_on(path, sizeof(path));
 	for (int round = 0; round < 4; round++) {
 		uint64_t swapped = 0;
 
@@ -390,7 +339,7 @@ static void test_vmsplice(void)
 static void test_direct_io(void)
 {
 	char *p = svm_anon(SIZE, SVM_SMALL), *data = aligned_alloc(PAGE, SIZE), path[320];
-	bool writable = scratch_disk(path, sizeof(path)) && (!swapoff(path) || errno == EINVAL);
+	bool writable = svm_scratch_disk(path, sizeof(path)) && (!swapoff(path) || errno == EINVAL);
 	int disk = open(writable ? path : "/dev/vda",
 			(writable ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
 
