@@ -24,8 +24,10 @@ use crate::{
         device_private::DevicePages,
         dma::Mapper,
         mmu_notifier::Subscription,
-        signal::check_killed, //
+        signal::check_killed,
+        trace, //
     },
+    latency::Phase,
     memory::MemoryBlock,
     mirror::{
         Unmapped,
@@ -150,7 +152,8 @@ impl<D: Driver> Device<D> {
         let mut left = 2 * (end / pages.owner().chunk_bytes());
         while left > 0 && size <= end && result.as_ref().is_err_and(|e| *e == ENOSPC) {
             check_killed()?;
-            if !Pool::give_up(pages, device, end, before) {
+            let give_up = || Pool::give_up(pages, device, end, before);
+            if !device.latency().time(Phase::MakeRoom, give_up) {
                 break;
             }
             result = memory.alloc(size, visible);
@@ -286,6 +289,7 @@ impl<D: Driver> Vm<D> {
                         evictor.remember(self.number(), process)?;
                     }
                     *attachment = Attachment::Process(Subscription::new(mm, all, watcher)?);
+                    trace::attach(self.number);
                 }
             }
         }
@@ -357,6 +361,9 @@ impl<D: Driver> Vm<D> {
             }
             // Until the device has confirmed, callbacks that find nothing any more have to wait as well.
             tables.mirrors.flushing += usize::from(hull.is_some());
+            if hull.is_some() {
+                tables.mirrors.trace(self.number);
+            }
             hull.map(|hull| tables.page_table.flush(prepared, hull, None))
         };
         if let Some(flush) = flush {

@@ -240,6 +240,9 @@ impl<D: Driver> BindJob<D> {
             // Until the device has confirmed, callbacks that find these frames gone have to wait as well.
             let took_frames = tables.mirrors.mapped != mapped;
             tables.mirrors.flushing += usize::from(took_frames);
+            if took_frames {
+                tables.mirrors.trace(self.vm.number);
+            }
             let flush = tables.flush(prepared, hull.unwrap_or(self.hull));
             drop(tables);
             let (flushed, garbage) = flush.wait();

@@ -10,9 +10,10 @@
 //! | `attrs` | each range of each VM that has attributes other than their defaults |
 //! | `page_tables` | each VM: its tables, as the driver counts them |
 //! | `memory` | each chunk of device memory that processes have, and each buffer object in it that may leave; before that what the evictor has done |
+//! | `latency` | each phase of serving the device: how often, nanoseconds in sum, and how often it took how long ([`crate::latency`]) |
 //! | `evict_policy` | the policy that decides what is evicted; write another's name to it ([`crate::evict::policy`]) |
 //!
-//! Numbers of VMs are only for telling them apart here. Reading takes the list of VMs, then the lock
+//! Numbers of VMs are only for telling them apart, here and in traces. Reading takes the list of VMs, then the lock
 //! of each VM in turn.
 
 use crate::{
@@ -56,6 +57,7 @@ impl<D: Driver> Directory<D> {
             dir.read_callback_file(c"attrs", device, &show_attrs::<D>);
             dir.read_callback_file(c"page_tables", device, &show_page_tables::<D>);
             dir.read_callback_file(c"memory", device, &show_memory::<D>);
+            dir.read_callback_file(c"latency", device, &show_latency::<D>);
             dir.read_write_callback_file(
                 c"evict_policy",
                 device,
@@ -238,6 +240,10 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         )?;
     }
     Ok(())
+}
+
+fn show_latency<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {
+    write!(f, "{}", device.latency())
 }
 
 fn show_policy<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::Result {

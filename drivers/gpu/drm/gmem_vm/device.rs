@@ -20,6 +20,7 @@ use crate::{
         lock::new_mutex,
         work::OwnedQueue, //
     },
+    latency::Latency,
     memory::Memory,
     vm::Vm, //
 };
@@ -82,6 +83,8 @@ pub struct Device<D: Driver> {
     /// Buffer objects that the evictor may take.
     #[pin]
     objects: Mutex<Objects<D>>,
+    /// How long everything takes.
+    latency: Latency,
 }
 
 impl<D: Driver> Device<D> {
@@ -105,6 +108,7 @@ impl<D: Driver> Device<D> {
             mirroring_closed <- new_mutex!(false, "gmem_vm::Device::mirroring"),
             evict_policy: Atomic::new(0),
             objects <- new_mutex!(Objects::new(), "gmem_vm::Device::objects"),
+            latency <- Latency::new(),
         })
     }
 
@@ -118,9 +122,7 @@ impl<D: Driver> Device<D> {
 
     /// Remembers a VM until it is closed. `ENOMEM`.
     pub(crate) fn remember_vm(&self, vm: Arc<Vm<D>>) -> Result {
-        let mut vms = self.vms.lock();
-        let number = vms.last().map_or(1, |(last, _)| last + 1);
-        vms.push((number, vm), GFP_KERNEL)?;
+        self.vms.lock().push((vm.number, vm), GFP_KERNEL)?;
         Ok(())
     }
 
@@ -146,6 +148,11 @@ impl<D: Driver> Device<D> {
 
     pub(crate) fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// How long everything takes.
+    pub fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// The policy by which memory is evicted.

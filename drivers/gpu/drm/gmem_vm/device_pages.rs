@@ -44,11 +44,13 @@ use crate::{
             HUGE_SIZE, //
         },
         shrinker::Shrinker,
+        trace::Why,
         work::{
             cancel_sync,
             system, //
         }, //
     },
+    latency::Phase,
     memory::MemoryBlock,
     range::VaRange,
     transfer::{
@@ -105,7 +107,7 @@ pub type Pages<D> = DevicePages<Pool<D>>;
 /// A block of a VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Home {
-    /// By which the VM is known: its address.
+    /// By which the VM is known: its number.
     pub(crate) vm: usize,
     /// The device addresses.
     pub(crate) block: VaRange,
@@ -536,10 +538,14 @@ impl<D: Driver> Pool<D> {
         device: &drm::Device<D>,
         chunk: usize,
         lost: bool,
+        why: Why,
     ) -> Result<usize> {
         let part = pages.owner().0.pages_of(chunk);
-        let mut migration = Migration::evict(pages, part)?;
-        Transfer::new(device, pages)?.to_host(&mut migration, lost)?;
+        let local = bytes(part.start)..bytes(part.end);
+        let latency = device.latency();
+        let mut migration = latency.time(Phase::Collect, || Migration::evict(pages, part))?;
+        let back = Transfer::new(device, pages)?.to_host(&mut migration, lost)?;
+        back.trace(0, local, why);
         let moved = migration.commit();
         match moved.pages {
             0 => Err(EBUSY),
@@ -562,7 +568,7 @@ impl<D: Driver> Pool<D> {
             for chunk in 0..chunks.used.len() {
                 if chunks.used(chunk) != 0 {
                     // What fails is tried again below.
-                    let _ = Self::bring_chunk_back(pages, device, chunk, lost);
+                    let _ = Self::bring_chunk_back(pages, device, chunk, lost, Why::Close);
                 }
             }
             if pages.owner().used() == 0 {
@@ -607,6 +613,9 @@ impl<D: Driver> DeviceMemory for Pool<D> {
     fn bring_back(pages: &Pages<D>, migration: &mut Migration<'_>) -> Result {
         // There is a page, so there is a chunk.
         let device = pages.owner().0.state.lock().device.clone().ok_or(ENODEV)?;
-        Transfer::new(&device, pages)?.to_host(migration, false)
+        let start = migration.start() as u64;
+        let back = Transfer::new(&device, pages)?.to_host(migration, false)?;
+        back.trace(0, start..start + bytes(migration.pages()), Why::Cpu);
+        Ok(())
     }
 }

@@ -33,7 +33,10 @@ use crate::{
         HOMES, //
     },
     driver::Driver,
-    kapi::signal::check_killed,
+    kapi::{
+        signal::check_killed,
+        trace, //
+    },
     mirror::Frame,
     object::Location,
     page_table::{
@@ -376,7 +379,9 @@ impl<D: Driver> Pool<D> {
                 return Ok(());
             };
             let freed = match next {
-                Next::Chunk(victim) => Self::evict(pages, device, &victim, round).map(bytes),
+                Next::Chunk(victim) => {
+                    Self::evict(pages, device, &victim, round, trace::Room::Process).map(bytes)
+                }
                 Next::Object(memory) => pool.spill(device, &memory, round),
             };
             match freed {
@@ -420,7 +425,7 @@ impl<D: Driver> Pool<D> {
                     },
                 };
                 // If it isn't ours to give back any more, the work that frees start has done so.
-                match Self::evict(pages, device, &victim, round) {
+                match Self::evict(pages, device, &victim, round, trace::Room::Object) {
                     Ok(_) if pool.used_of(victim.chunk) == 0 => {
                         pool.give_back(victim.chunk);
                         return true;
@@ -618,8 +623,20 @@ impl<D: Driver> Pool<D> {
         device: &drm::Device<D>,
         victim: &Victim,
         round: u64,
+        room: trace::Room,
     ) -> Result<usize> {
-        let result = Self::bring_chunk_back(pages, device, victim.chunk, false);
+        let why = trace::Why::Evict;
+        let result = Self::bring_chunk_back(pages, device, victim.chunk, false, why);
+        let home = victim.homes.iter().flatten().next();
+        trace::evict(&trace::Eviction {
+            home: home.map_or((0, 0), |home| (home.vm as u64, home.block.start())),
+            homes: victim.homes.iter().flatten().count(),
+            chunk: victim.chunk,
+            local: pages.owner().memory_of(victim.chunk),
+            policy: device.evict_policy() as u32,
+            room,
+            result,
+        });
         let mut state = pages.owner().state();
         let state = &mut *state;
         match &result {
@@ -651,7 +668,7 @@ impl<D: Driver> Pool<D> {
 impl<D: Driver> Vm<D> {
     /// By which the evictor knows it.
     pub(crate) fn number(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+        self.number as usize
     }
 
     /// The time of the device, by which it is known what has come to it before.

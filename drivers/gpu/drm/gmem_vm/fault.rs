@@ -41,11 +41,17 @@ use crate::{
         lock::new_work,
         module::ModuleRef,
         signal::check_killed,
+        trace,
         work::system, //
+    },
+    latency::{
+        since,
+        Phase, //
     },
     mirror::Mirrored,
     page_table::PageTable,
     populate::{
+        Done,
         Goal,
         Order, //
     },
@@ -112,6 +118,15 @@ struct Waiting {
     access: FaultAccess,
     len: u64,
     ticket: u64,
+    /// When it was reported.
+    since: Instant<Monotonic>,
+}
+
+/// What a service works with.
+struct Serving {
+    buffer: Buffer,
+    /// For one fault.
+    done: Done,
 }
 
 /// A VM's faults.
@@ -142,6 +157,7 @@ impl<D: Driver> Faults<D> {
             access: fault.access,
             len: fault.len,
             ticket: fault.ticket,
+            since: Instant::now(),
         };
         if let Some((_, queue)) = self.services.iter_mut().find(|(s, _)| s.block == block) {
             queue.push(waiting, GFP_KERNEL)?;
@@ -216,7 +232,10 @@ impl<D: Driver> WorkItem for Service<D> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        let mut buffer = Buffer::new();
+        let mut serving = Serving {
+            buffer: Buffer::new(),
+            done: Done::default(),
+        };
         loop {
             let next = this.vm.faults.lock().next(&this);
             let Some((fault, is_over)) = next else {
@@ -225,7 +244,7 @@ impl<D: Driver> WorkItem for Service<D> {
             let verdict = if is_over {
                 Verdict::Fail
             } else {
-                this.vm.serve(&mut buffer, &fault)
+                this.vm.serve_timed(&mut serving, &fault)
             };
             D::answer_fault(&this.vm.device, fault.ticket, verdict);
         }
@@ -330,6 +349,7 @@ impl Treatment {
             goal: self.goal,
             priority: self.priority,
             evicts: u64::MAX,
+            why: trace::Why::Fault,
         })
     }
 }
@@ -408,19 +428,39 @@ impl<D: Driver> Vm<D> {
         })
     }
 
-    /// Serves a fault.
-    fn serve(&self, buffer: &mut Buffer, fault: &Waiting) -> Verdict {
-        let mut ok = false;
+    /// Serves a fault, and tells how long it took.
+    fn serve_timed(&self, serving: &mut Serving, fault: &Waiting) -> Verdict {
+        let latency = self.device.latency();
+        let (wait, began) = (since(fault.since), Instant::now());
+        latency.add(Phase::Wait, wait);
+        serving.done = Done::default();
+        let result = self.serve(serving, fault);
+        let took = since(began);
+        latency.add(Phase::Serve, took);
+        let (access, moved) = (fault.access as u32, serving.done.moved);
+        trace::fault(self.number, fault.va, access, moved, (wait, took), result);
+        match result {
+            Ok(()) => Verdict::Replay,
+            Err(_) => Verdict::Fail,
+        }
+    }
+
+    /// Serves a fault. An error ends the job.
+    fn serve(&self, serving: &mut Serving, fault: &Waiting) -> Result {
+        let mut result = Err(EBUSY);
         for _ in 0..TRIES {
-            match self.try_serve(buffer, fault) {
-                Ok(()) => ok = true,
+            result = self.try_serve(serving, fault);
+            match result {
+                Ok(()) => (),
                 // Other mirrors than before: look again.
                 Err(e) if e == EAGAIN => continue,
                 // It changes too fast; the device will be back.
-                Err(e) if e == EBUSY => ok = true,
+                Err(e) if e == EBUSY => result = Ok(()),
                 Err(e) if e == EFAULT || e == EPERM => {
                     let page = fault.va & !(PAGE_SIZE as u64 - 1);
-                    ok = self.has(page) && self.faults.lock().once_more(fault.ticket, page);
+                    if self.has(page) && self.faults.lock().once_more(fault.ticket, page) {
+                        result = Ok(());
+                    }
                 }
                 Err(e) => {
                     dev_dbg!(
@@ -434,16 +474,14 @@ impl<D: Driver> Vm<D> {
             }
             break;
         }
-        if ok {
-            Verdict::Replay
-        } else {
+        if result.is_err() {
             self.tables.lock().mirrors.counts.bad += 1;
-            Verdict::Fail
         }
+        result
     }
 
     /// `EFAULT` if the access is bad.
-    fn try_serve(&self, buffer: &mut Buffer, fault: &Waiting) -> Result {
+    fn try_serve(&self, serving: &mut Serving, fault: &Waiting) -> Result {
         let write = fault.access == FaultAccess::Write;
         {
             let mut tables = self.tables.lock();
@@ -469,7 +507,8 @@ impl<D: Driver> Vm<D> {
         let page = fault.va & !(unit - 1);
         let end = fault.va.saturating_add(fault.len.clamp(1, MOST));
         let end = end.next_multiple_of(unit).min(found.range.end());
-        let served = self.serve_block(&process, buffer, &found, page, (page, end), fault.access)?;
+        let served =
+            self.serve_block(&process, serving, &found, page, (page, end), fault.access)?;
         let (mut around, done) = (served.around, served.block);
         if let Some(ahead) = VaRange::from_bounds(done.end(), end) {
             around = around.hull(&ahead);
@@ -487,7 +526,7 @@ impl<D: Driver> Vm<D> {
                 break;
             }
             check_killed()?;
-            match self.serve_block(&process, buffer, &found, at, (page, end), fault.access) {
+            match self.serve_block(&process, serving, &found, at, (page, end), fault.access) {
                 Ok(served) => {
                     at = served.block.end();
                     brought += served.block.size();
@@ -514,7 +553,7 @@ impl<D: Driver> Vm<D> {
     fn serve_block(
         &self,
         process: &Process<D>,
-        buffer: &mut Buffer,
+        Serving { buffer, done }: &mut Serving,
         found: &Found<Attrs<D>>,
         at: u64,
         (page, end): (u64, u64),
@@ -547,7 +586,7 @@ impl<D: Driver> Vm<D> {
                     _ => Want::Read,
                 };
             }
-            let result = self.populate(process, buffer, &order);
+            let result = self.populate_into(process, buffer, &order, done);
             if result.as_ref().is_err_and(|e| *e == EBUSY) && shift > PAGE_SHIFT as u64 {
                 // All of it does not hold still for long enough, and most of it is not what the device waits for.
                 shift = match shift > FEW_SHIFT {
@@ -562,15 +601,15 @@ impl<D: Driver> Vm<D> {
         if is_bad && order.wanted.size() > PAGE_SIZE as u64 {
             // It may be something behind that is bad: that is for another fault to find out.
             order.wanted = VaRange::new(order.wanted.start(), PAGE_SIZE as u64)?;
-            result = self.populate(process, buffer, &order);
+            result = self.populate_into(process, buffer, &order, done);
         }
         if result.as_ref().is_err_and(|e| *e == EPERM) && !self.tables.lock().mirrors.has(at, false)
         {
             // Once it can be read, the device knows what is wrong.
             order.want = Want::Read;
-            result = self.populate(process, buffer, &order);
+            result = self.populate_into(process, buffer, &order, done);
         }
-        result.map(|_| Served { block, around })
+        result.map(|()| Served { block, around })
     }
 
     /// The block that an address is brought in with: aligned where it is in the process, mirrored and advised in

@@ -14,7 +14,7 @@
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`fault`] [`hold`] [`sync`] [`dependencies`] | what an author calls |
-//! | seeing it | [`debugfs`] [`usage`] [`kapi::trace`] | what to show |
+//! | seeing it | [`debugfs`] [`usage`] [`latency`] [`kapi::trace`] | what to show |
 //! | advice | [`attrs`] [`follow`] [`prefetch`] | what userspace wants of a range |
 //! | eviction | [`evict`] | what leaves a device that is full |
 //! | mirrors | [`attach`] [`mirror`] [`populate`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
@@ -67,6 +67,7 @@ pub mod id_map;
 pub mod ioctl;
 #[allow(unsafe_code)]
 pub mod kapi;
+pub mod latency;
 pub mod mapping;
 pub mod memory;
 pub mod mirror;

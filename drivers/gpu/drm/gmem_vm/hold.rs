@@ -19,6 +19,7 @@ use crate::{
         },
         migrate::within_huge,
         signal::check_killed,
+        trace::Why,
         vec::{
             enlarge,
             swap_remove, //
@@ -334,6 +335,7 @@ impl<D: Driver> Vm<D> {
             }
             let mut order = treatment.order(&found, block, advised)?;
             order.evicts = moves.unwrap_or(0);
+            order.why = Why::Job;
             order.want = match order.access.write {
                 true => Want::Write,
                 false => Want::Read,

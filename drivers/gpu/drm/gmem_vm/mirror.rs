@@ -27,7 +27,12 @@ use crate::{
             Event,
             Invalidate, //
         },
+        trace,
         vec::enlarge, //
+    },
+    latency::{
+        since,
+        Phase, //
     },
     object::Location,
     page_table::{
@@ -51,6 +56,10 @@ use kernel::{
         aref::ARef,
         atomic::Relaxed,
         Arc, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
     }, //
 };
 
@@ -301,6 +310,11 @@ impl<A: Copy + PartialEq> Mirrors<A> {
         Some((view.distance, view.device(cpu)))
     }
 
+    /// Lets a trace tell what the page table of a VM has.
+    pub(crate) fn trace(&self, vm: u64) {
+        trace::resident(vm, self.resident, self.mapped);
+    }
+
     /// Takes note of what the page table has for a range; `is_new`: it had nothing there.
     pub(crate) fn set_frame(&mut self, range: VaRange, frame: Frame, is_new: bool) {
         if !is_new {
@@ -484,10 +498,10 @@ impl<D: Driver> Vm<D> {
             // No new ones come meanwhile, so this ends.
             self.tables.lock().mirrors.holds.begin_change();
             self.wait_for_jobs(&cpu);
-            let flush = self.invalidate(cpu, false);
+            let taken = self.invalidate(cpu, trace::Cause::Advice);
             self.tables.lock().mirrors.holds.end_change();
-            if let Some(flush) = flush {
-                self.finish_invalidate(flush);
+            if let Some(taken) = taken {
+                self.finish_invalidate(taken);
             }
         }
     }
@@ -507,16 +521,20 @@ impl<D: Driver> Vm<D> {
 
     /// Waits until the device has forgotten what was taken out, counted as `flushing`.
     pub(crate) fn finish_flush(&self, flush: <D::PageTable as PageTable>::Flush) -> Result {
-        let (flushed, garbage) = flush.wait();
+        let latency = self.device.latency();
+        let (flushed, garbage) = latency.time(Phase::Flush, || flush.wait());
         self.tables.lock().mirrors.flushing -= 1;
         // Nothing was prepared, so nothing is freed here.
         drop(garbage);
         flushed
     }
 
-    fn finish_invalidate(&self, flush: <D::PageTable as PageTable>::Flush) {
-        if self.finish_flush(flush).is_err() {
+    fn finish_invalidate(&self, taken: Taken<<D::PageTable as PageTable>::Flush>) {
+        if self.finish_flush(taken.flush).is_err() {
             self.failed.store(true, Relaxed);
+        }
+        if let Some(began) = taken.began {
+            self.device.latency().add(Phase::Invalidate, since(began));
         }
     }
 
@@ -524,8 +542,10 @@ impl<D: Driver> Vm<D> {
     fn invalidate(
         &self,
         cpu: VaRange,
-        unmapped: bool,
-    ) -> Option<<D::PageTable as PageTable>::Flush> {
+        cause: trace::Cause,
+    ) -> Option<Taken<<D::PageTable as PageTable>::Flush>> {
+        let began = Instant::now();
+        let unmapped = cause == trace::Cause::Unmap;
         let mapper = self.device.mapper();
         let mut prepared = Prepared::<D>::default();
         let (mut hull, mut around) = (None, None::<VaRange>);
@@ -533,6 +553,7 @@ impl<D: Driver> Vm<D> {
         if let Some(list) = tables.mirrors.unmapped.as_mut().filter(|_| unmapped) {
             list.push(cpu);
         }
+        let mapped = tables.mirrors.mapped;
         for i in 0..tables.mirrors.views.len() {
             let view = tables.mirrors.views[i];
             let Some(range) = view.device(&cpu) else {
@@ -547,8 +568,13 @@ impl<D: Driver> Vm<D> {
                 self.failed.store(true, Relaxed);
             }
         }
-        if hull.is_some() {
-            tables.mirrors.counts.invalidations += 1;
+        let took = hull.is_some();
+        if took {
+            let mirrors = &mut tables.mirrors;
+            mirrors.counts.invalidations += 1;
+            let (range, bytes) = (cpu.start()..cpu.end(), mapped - mirrors.mapped);
+            let left = (mirrors.resident, mirrors.mapped);
+            trace::invalidate(self.number, range, bytes, cause, left);
         } else if tables.mirrors.flushing == 0 {
             return None;
         }
@@ -556,7 +582,10 @@ impl<D: Driver> Vm<D> {
         // an unbind (which may have taken the view away, too), or the end of the mirror.
         let hull = hull.or(around).unwrap_or(Self::range());
         tables.mirrors.flushing += 1;
-        Some(tables.page_table.flush(prepared, hull, None))
+        Some(Taken {
+            flush: tables.page_table.flush(prepared, hull, None),
+            began: took.then_some(began),
+        })
     }
 }
 
@@ -565,12 +594,19 @@ pub(crate) struct Watcher<D: Driver> {
     pub(crate) vm: Arc<Vm<D>>,
 }
 
+/// What was taken out of the page table, and the device may still know.
+pub(crate) struct Taken<F> {
+    flush: F,
+    /// When; not if somebody else has.
+    began: Option<Instant<Monotonic>>,
+}
+
 /// What has to be waited for before memory may change.
 pub(crate) enum Pending<F> {
     /// That the device has forgotten it.
-    Flush(F),
-    /// Jobs that need it; then it is taken out. Also whether it is being unmapped.
-    Jobs(VaRange, bool),
+    Flush(Taken<F>),
+    /// Jobs that need it; then it is taken out.
+    Jobs(VaRange, trace::Cause),
 }
 
 impl<D: Driver> Invalidate for Watcher<D> {
@@ -583,29 +619,32 @@ impl<D: Driver> Invalidate for Watcher<D> {
         let Some(cpu) = VaRange::from_bounds(range.start as u64, range.end as u64) else {
             return Ok(None);
         };
-        let unmapped = event.cause() == Cause::Unmap;
+        let cause = match event.cause() {
+            Cause::Unmap => trace::Cause::Unmap,
+            _ => trace::Cause::Change,
+        };
         if self.vm.announce(&cpu).is_some() {
             return if event.is_blockable() {
-                Ok(Some(Pending::Jobs(cpu, unmapped)))
+                Ok(Some(Pending::Jobs(cpu, cause)))
             } else {
                 Err(EAGAIN)
             };
         }
-        Ok(self.vm.invalidate(cpu, unmapped).map(Pending::Flush))
+        Ok(self.vm.invalidate(cpu, cause).map(Pending::Flush))
     }
 
     fn finish(&self, pending: Self::Pending) {
-        let flush = match pending {
-            Pending::Flush(flush) => flush,
-            Pending::Jobs(cpu, unmapped) => {
+        let taken = match pending {
+            Pending::Flush(taken) => taken,
+            Pending::Jobs(cpu, cause) => {
                 self.vm.wait_for_jobs(&cpu);
-                match self.vm.invalidate(cpu, unmapped) {
-                    Some(flush) => flush,
+                match self.vm.invalidate(cpu, cause) {
+                    Some(taken) => taken,
                     None => return,
                 }
             }
         };
-        self.vm.finish_invalidate(flush);
+        self.vm.finish_invalidate(taken);
     }
 }
 

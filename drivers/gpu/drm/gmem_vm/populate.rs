@@ -42,7 +42,15 @@ use crate::{
             within_huge,
             Migration, //
         },
-        signal::check_killed, //
+        signal::check_killed,
+        trace::{
+            self,
+            Why, //
+        }, //
+    },
+    latency::{
+        since,
+        Phase, //
     },
     mirror::{
         Frame,
@@ -84,7 +92,11 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::atomic::Relaxed, //
+    sync::atomic::Relaxed,
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 /// How often a snapshot is taken anew before the range is given up for now.
@@ -126,6 +138,8 @@ pub(crate) struct Order<A> {
     pub(crate) priority: Priority,
     /// What has come to the device up to this time may make room for it ([`Vm::device_time`]).
     pub(crate) evicts: u64,
+    /// What it is brought in for.
+    pub(crate) why: Why,
     /// Since when this has been so, by the count of changes of what was advised.
     pub(crate) advised: u64,
 }
@@ -218,6 +232,18 @@ impl<D: Driver> Vm<D> {
         order: &Order<Attrs<D>>,
     ) -> Result<Done> {
         let mut done = Done::default();
+        self.populate_into(process, buffer, order, &mut done)?;
+        Ok(done)
+    }
+
+    /// As [`populate`](Self::populate), and adds to what was done also if it fails in the end.
+    pub(crate) fn populate_into(
+        &self,
+        process: &Process<D>,
+        buffer: &mut Buffer,
+        order: &Order<Attrs<D>>,
+        done: &mut Done,
+    ) -> Result {
         // Before anything is moved for an access that can't be.
         self.check_access(process, order)?;
         match order.goal {
@@ -225,10 +251,11 @@ impl<D: Driver> Vm<D> {
             Goal::Device => {
                 self.make_room(process, buffer, order)?;
                 // What does not move is mapped where it is.
-                done.moved = self.move_to_device(process, order)?;
+                self.move_to_device(process, order, done)?;
             }
-            Goal::Host => done.moved = self.move_to_host(process, order)?,
+            Goal::Host => self.move_to_host(process, order, done)?,
         }
+        let began = Instant::now();
         for attempt in 0..TRIES {
             let taken = Snapshot::take(
                 process.open(order.cpu(&order.block))?,
@@ -243,10 +270,10 @@ impl<D: Driver> Vm<D> {
                 Err(e) => return Err(e),
             };
             self.protect_copied(&mut snapshot, order);
-            match self.commit(snapshot, order, attempt > 0) {
+            match self.commit(snapshot, order, began, attempt > 0) {
                 Ok(mapped) => {
-                    done.mapped = mapped;
-                    return Ok(done);
+                    done.mapped += mapped;
+                    return Ok(());
                 }
                 Err(Miss::Stale) => self.tables.lock().mirrors.counts.retries += 1,
                 Err(Miss::Other) => return Err(EAGAIN),
@@ -299,12 +326,13 @@ impl<D: Driver> Vm<D> {
         });
     }
 
-    /// Writes the page table from a snapshot; returns how many bytes of the block it has then. `careful`: it was
-    /// tried before, and may have been the tables that changed.
+    /// Writes the page table from a snapshot; returns how many bytes of the block it has then. `began`: when the first one
+    /// was taken; `careful`: it was tried before, and may have been the tables that changed.
     fn commit(
         &self,
         snapshot: Snapshot<'_, '_, Watcher<D>>,
         order: &Order<Attrs<D>>,
+        began: Instant<Monotonic>,
         careful: bool,
     ) -> Result<u64, Miss> {
         let mut plan = Plan::<D>::default();
@@ -483,9 +511,16 @@ impl<D: Driver> Vm<D> {
             // A large page may have taken the place of a table.
             *now += 1;
         }
+        if hull.is_some() {
+            mirrors.trace(self.number);
+        }
         let flush = page_table.flush(prepared, hull.unwrap_or(order.block), None);
         drop(tables);
-        let (flushed, garbage) = flush.wait();
+        let latency = self.device.latency();
+        if failed.is_none() {
+            latency.add(Phase::Commit, since(began));
+        }
+        let (flushed, garbage) = latency.time(Phase::Flush, || flush.wait());
         drop((garbage, stock));
         if flushed.is_err() {
             self.failed.store(true, Relaxed);
@@ -545,17 +580,24 @@ impl<D: Driver> Vm<D> {
         }
         let wanted = missing.min(movable);
         if wanted > available {
-            Pool::make_room(pages, &self.device, &self.home(order), wanted, order.evicts)?;
+            let (device, home) = (&self.device, self.home(order));
+            let make_room = || Pool::make_room(pages, device, &home, wanted, order.evicts);
+            device.latency().time(Phase::MakeRoom, make_room)?;
         }
         Ok(())
     }
 
-    /// Moves what can move to device memory. Returns how many bytes are there now that were not, or were not at
-    /// all.
-    fn move_to_device(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result<u64> {
+    /// Moves what can move to device memory. Adds how many bytes are there now that were not, or were not at all.
+    fn move_to_device(
+        &self,
+        process: &Process<D>,
+        order: &Order<Attrs<D>>,
+        done: &mut Done,
+    ) -> Result {
         let Some(pages) = self.device.process_pages() else {
-            return Ok(0);
+            return Ok(());
         };
+        let latency = self.device.latency();
         let transfer = Transfer::new(&self.device, pages)?;
         let cpu = order.cpu(&order.block);
         let wanted = order.cpu(&order.wanted);
@@ -564,7 +606,6 @@ impl<D: Driver> Vm<D> {
             priority: order.priority,
             need: None,
         };
-        let mut done = 0;
         let mut counts = (0, 0);
         let keeps = self.device.evict_policy().policy().keeps_copies();
         let result = self.each_area(process, cpu, |area, range| {
@@ -572,7 +613,8 @@ impl<D: Driver> Vm<D> {
                 return Ok(());
             }
             // What cannot move at all, or not now, is mapped where it is.
-            let Ok(mut migration) = Migration::to_device(area, range.clone(), pages.id()) else {
+            let collect = || Migration::to_device(area, range.clone(), pages.id());
+            let Ok(mut migration) = latency.time(Phase::Collect, collect) else {
                 return Ok(());
             };
             let make = |page: usize| {
@@ -598,34 +640,50 @@ impl<D: Driver> Vm<D> {
                 true => migration.commit_keeping(keep),
                 false => migration.commit(),
             };
-            counts.0 += bytes(moved.pages);
-            counts.1 += bytes(moved.made);
-            done += bytes(moved.pages + moved.made);
+            let (copied, made) = (bytes(moved.pages), bytes(moved.made));
+            counts.0 += copied;
+            counts.1 += made;
+            if copied + made > 0 {
+                let cpu = range.start as u64..range.end as u64;
+                trace::to_device(self.number, cpu, copied, made, order.why);
+            }
             Ok(())
         });
         let mut tables = self.tables.lock();
         let all = &mut tables.mirrors.counts;
         all.to_device += counts.0;
         all.made += counts.1;
-        result.map(|()| done)
+        done.moved += counts.0 + counts.1;
+        result
     }
 
-    /// Moves what is in device memory to the host. Returns how many bytes.
-    fn move_to_host(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Result<u64> {
+    /// Moves what is in device memory to the host. Adds how many bytes.
+    fn move_to_host(
+        &self,
+        process: &Process<D>,
+        order: &Order<Attrs<D>>,
+        done: &mut Done,
+    ) -> Result {
         let Some(pages) = self.device.process_pages() else {
-            return Ok(0);
+            return Ok(());
         };
+        let latency = self.device.latency();
         let transfer = Transfer::new(&self.device, pages)?;
-        let mut done = 0;
+        let why = match order.why {
+            Why::Prefetch => Why::Prefetch,
+            _ => Why::Advice,
+        };
         self.each_area(process, order.cpu(&order.block), |area, range| {
-            let Ok(mut migration) = Migration::to_host(area, range, pages.id()) else {
+            let cpu = range.start as u64..range.end as u64;
+            let collect = || Migration::to_host(area, range, pages.id());
+            let Ok(mut migration) = latency.time(Phase::Collect, collect) else {
                 return Ok(());
             };
-            transfer.to_host(&mut migration, false)?;
-            done += bytes(migration.commit().pages);
+            let back = transfer.to_host(&mut migration, false)?;
+            back.trace(self.number, cpu, why);
+            done.moved += bytes(migration.commit().pages);
             Ok(())
-        })?;
-        Ok(done)
+        })
     }
 
     /// Does something for each area of the process's memory map, as far as it lies in a range, by pieces no larger

@@ -15,7 +15,8 @@ use crate::{
         },
         hmm::Buffer,
         migrate::within_huge,
-        signal::check_killed, //
+        signal::check_killed,
+        trace::Why, //
     },
     populate::{
         Done,
@@ -75,6 +76,7 @@ impl<D: Driver> Vm<D> {
             let mut order = treatment.order(&found, block, advised)?;
             order.goal = goal.unwrap_or(order.goal);
             order.evicts = evicts;
+            order.why = Why::Prefetch;
             let process = self.subscription().ok_or(ESRCH)?;
             match self.populate(&process, &mut buffer, &order) {
                 Ok(done) => {

@@ -29,10 +29,13 @@ use crate::{
             Migration,
             Slot,
             Source, //
-        }, //
+        },
+        trace, //
     },
+    latency::Phase,
     object::Location, //
 };
+use core::ops::Range;
 use kernel::{
     drm,
     page::{
@@ -92,6 +95,22 @@ struct Taker<'a, D: Driver> {
     visit: &'a mut Visit,
 }
 
+/// Pages that came back to the host.
+pub(crate) struct Back {
+    copied: usize,
+    /// Not copied, as the host still had what is in them.
+    dropped: usize,
+}
+
+impl Back {
+    /// Lets a trace tell; as [`trace::to_host`].
+    pub(crate) fn trace(&self, vm: u64, range: Range<u64>, why: trace::Why) {
+        if self.copied + self.dropped > 0 {
+            trace::to_host(vm, range, bytes(self.copied), bytes(self.dropped), why);
+        }
+    }
+}
+
 /// How pages get from host to device memory and back.
 pub(crate) struct Transfer<'a, D: Driver> {
     device: &'a drm::Device<D>,
@@ -146,7 +165,9 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 let _ = ops.push_within_capacity(op);
             }
         }
-        let copied = mapped.and_then(|()| Device::copy(self.device, &ops));
+        let latency = self.device.latency();
+        let copy = || latency.time(Phase::Copy, || Device::copy(self.device, &ops));
+        let copied = mapped.and_then(|()| copy());
         if let Some(bus) = self.mapper.bus().filter(|_| self.mapper.needs_unmap()) {
             for op in &ops {
                 let source = match op.source {
@@ -164,12 +185,12 @@ impl<'a, D: Driver> Transfer<'a, D> {
     }
 
     /// Gives all that was collected host memory and copies it there, unless the host still has it.
-    /// With `lost`, what the device does not copy any more becomes zero.
+    /// With `lost`, what the device does not copy any more becomes zero. Returns what came, if all is committed.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EIO`, `ENODEV`: the device did not copy.
-    pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result {
+    pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result<Back> {
         let mut runs = Runs::default();
         let (node, zeroed) = (self.pages.node(), lost);
         let mut fresh = HostPages::new();
@@ -206,8 +227,9 @@ impl<'a, D: Driver> Transfer<'a, D> {
         match self.copy(&runs, false) {
             Err(e) if !lost => Err(e),
             _ => {
-                pool.count_back(runs.pages(), dropped);
-                Ok(())
+                let copied = runs.pages();
+                pool.count_back(copied, dropped);
+                Ok(Back { copied, dropped })
             }
         }
     }

@@ -53,6 +53,14 @@ pub type Attrs<D> = <<D as Driver>::PageTable as PageTable>::Attrs;
 /// What a job needs to know of an address space of driver `D`.
 pub type Root<D> = <<D as Driver>::PageTable as PageTable>::Root;
 
+/// How many VMs there were so far, of all devices.
+static LAST: Atomic<u64> = Atomic::new(0);
+
+/// A number that no other VM has or had.
+fn next_number() -> u64 {
+    LAST.fetch_add(1, Relaxed) + 1
+}
+
 /// What the VM lock protects.
 pub(crate) struct Space<D: Driver> {
     pub(crate) mappings: MappingTree<ObjectHandle<D>, Attrs<D>>,
@@ -98,6 +106,8 @@ pub(crate) enum Attachment<D: Driver> {
 #[pin_data]
 pub struct Vm<D: Driver> {
     root: Root<D>,
+    /// By which it is known to the evictor, in debugfs and in traces.
+    pub(crate) number: u64,
     #[pin]
     pub(crate) space: Mutex<Space<D>>,
     #[pin]
@@ -124,6 +134,7 @@ impl<D: Driver> Vm<D> {
         let vm = Arc::pin_init(
             try_pin_init!(Self {
                 root: page_table.root(),
+                number: next_number(),
                 space <- new_mutex!(Space {
                     mappings: MappingTree::new(),
                     attrs: AttrMap::new(),
