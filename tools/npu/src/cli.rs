@@ -12,6 +12,7 @@ mod table;
 mod text;
 mod top;
 mod touch;
+mod trace;
 mod workload;
 
 use std::fmt::Display;
@@ -51,6 +52,8 @@ enum Command {
     Embed(embed::Args),
     /// Show who has memory on the device and what moves, again and again.
     Top(top::Args),
+    /// Record what the framework does while a command runs.
+    Trace(trace::Args),
     /// Run a load that may be larger than the device's memory and count what moved.
     Workload(workload::Args),
     /// Compute sentences' vectors on the CPU, for embed to check against. Needs no NPU.
@@ -71,6 +74,7 @@ pub fn run() -> Result {
         Command::Touch(args) => touch::run(args, &device()?),
         Command::Embed(args) => embed::run(args, device),
         Command::Top(args) => top::run(args, &device()?),
+        Command::Trace(args) => trace::run(args, device),
         Command::Workload(args) => workload::run(args, &device()?),
         Command::Reference(args) => reference::run(args),
     }
