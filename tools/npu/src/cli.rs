@@ -5,6 +5,7 @@
 mod embed;
 mod human;
 mod info;
+mod plot;
 mod reference;
 mod remap;
 mod selftest;
@@ -54,6 +55,8 @@ enum Command {
     Top(top::Args),
     /// Record what the framework does while a command runs.
     Trace(trace::Args),
+    /// Draw a picture of such a record: what was on the device when, and what moved. Needs no NPU.
+    Plot(plot::Args),
     /// Run a load that may be larger than the device's memory and count what moved.
     Workload(workload::Args),
     /// Compute sentences' vectors on the CPU, for embed to check against. Needs no NPU.
@@ -75,6 +78,7 @@ pub fn run() -> Result {
         Command::Embed(args) => embed::run(args, device),
         Command::Top(args) => top::run(args, &device()?),
         Command::Trace(args) => trace::run(args, device),
+        Command::Plot(args) => plot::run(args),
         Command::Workload(args) => workload::run(args, &device()?),
         Command::Reference(args) => reference::run(args),
     }

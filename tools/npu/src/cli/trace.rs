@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[command(after_long_help = "\
 Needs root and tracefs. The events are those of all processes that use a gmem_vm device meanwhile: \
 faults that are served, what moves to the device and back, what is evicted and invalidated, and what \
-each VM has on the device after that; drivers/gpu/drm/gmem_vm/trace.h says what each tells. \
-The tracefs instance npu-PID that they are recorded in is nobody else's, and goes in the end.")]
+each VM has on the device after that; drivers/gpu/drm/gmem_vm/trace.h says what each tells. npu plot \
+draws them. The tracefs instance npu-PID that they are recorded in is nobody else's, and goes in the end.")]
 pub struct Args {
     /// Where to write the events, one a line.
     #[arg(short, long, value_name = "FILE", default_value = "npu.trace")]
@@ -82,7 +82,7 @@ pub fn run(args: &Args, device: impl FnOnce() -> npu::Result<Device>) -> Result 
     let name = args.output.display();
     match events {
         0 => eprintln!("npu: no events: nobody has used a device of gmem_vm"),
-        _ => eprintln!("npu: {events} events in {name}"),
+        _ => eprintln!("npu: {events} events in {name}; npu plot {name} draws them"),
     }
     if lost > 0 {
         eprintln!(
@@ -90,7 +90,9 @@ pub fn run(args: &Args, device: impl FnOnce() -> npu::Result<Device>) -> Result 
         );
     }
     match status.filter(|status| !status.success()) {
-        Some(status) => Err(format!("{} ended with {status}", args.command[0].to_string_lossy()).into()),
+        Some(status) => {
+            Err(format!("{} ended with {status}", args.command[0].to_string_lossy()).into())
+        }
         None => Ok(()),
     }
 }
