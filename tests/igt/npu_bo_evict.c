@@ -251,6 +251,71 @@ static void test_bind(void)
 	npu_bo_free(&s.ctx, &b);
 }
 
+/* A bind may concern more than fits at a time. */
+static void test_bind_all(void)
+{
+	struct drm_gmem_bind_op ops[MOST];
+	struct crowd crowd;
+	uint64_t va, size;
+
+	crowd_make(&crowd, 3, NPU_DEVICE);
+	size = crowd.pages * PAGE;
+	va = npu_va(&s.ctx, crowd.count * size, MIB(2));
+	for (int round = 0; round < 2; round++) {
+		for (unsigned int i = 0; i < crowd.count; i++)
+			ops[i] = npu_op_map(crowd.bo[i].handle, va + i * size, 0, size);
+		igt_assert_eq(npu_bind(s.ctx.fd, s.ctx.vm, ops, crowd.count), 0);
+		for (unsigned int i = 0; i < crowd.count; i++)
+			npu_assert_tags(&s.ctx, va + i * size, crowd.pages, i, 0);
+		igt_assert_eq(npu_unmap(s.ctx.fd, s.ctx.vm, va, crowd.count * size), 0);
+		npu_assert_unmapped(&s.ctx, va);
+		crowd_check(&crowd);
+	}
+	crowd_free(&crowd);
+}
+
+/* A VM that ends with binds that nobody does leaves nothing mapped of what moves meanwhile. */
+static void test_vm_end(void)
+{
+	struct npu_bo bo = npu_bo(&s.ctx, KIB(256), NPU_DEVICE, 0);
+
+	npu_bo_tag(&s.ctx, bo.handle, bo.size, 1);
+	for (int round = 0; round < 3; round++) {
+		struct drm_gmem_bind_op op;
+		struct drm_gmem_sync sync;
+		struct crowd crowd;
+		struct npu_hold hold;
+		uint32_t vm, queue;
+
+		npu_hold(&hold);
+		igt_assert_eq(npu_vm_create(s.ctx.fd, &vm), 0);
+		igt_assert_eq(npu_bind_queue_create(s.ctx.fd, vm, &queue), 0);
+		igt_assert_eq(npu_map(s.ctx.fd, vm, bo.handle, GIB(1), 0, bo.size, 0), 0);
+		for (int i = 0; i < 64; i++) {
+			struct drm_gmem_bind bind = {
+				.vm_id = vm, .flags = DRM_GMEM_BIND_ASYNC, .num_ops = 1,
+				.num_syncs = 1, .queue_id = queue,
+			};
+
+			op = npu_op_unmap(GIB(1) + i * PAGE, PAGE);
+			sync = npu_wait_for(npu_hold_syncobj(&hold, s.ctx.fd));
+			bind.ops = (uintptr_t)&op;
+			bind.syncs = (uintptr_t)&sync;
+			igt_assert_eq(npu_ioctl(s.ctx.fd, DRM_IOCTL_NPU_BIND, &bind), 0);
+			npu_syncobj_destroy(s.ctx.fd, sync.handle);
+		}
+		igt_assert_eq(npu_vm_destroy(s.ctx.fd, vm), 0);
+		npu_release(&hold);
+		set_policy("uvm");
+		crowd_make(&crowd, 2, NPU_DEVICE);
+		set_policy("lirs");
+		crowd_check(&crowd);
+		crowd_free(&crowd);
+		npu_assert_tags(&s.ctx, bo.va, 64, 1, 0);
+	}
+	npu_bo_free(&s.ctx, &bo);
+}
+
 /* A job that came before a bind finds what was there before, also if that has left the device by then. */
 static void test_queued_bind(void)
 {
@@ -397,6 +462,7 @@ static void test_swap(void)
 {
 	char path[320];
 
+	svm_group_make();
 	svm_swap_on(path, sizeof(path));
 	igt_fork(child, 1) {
 		struct crowd crowd;
@@ -467,6 +533,8 @@ static const struct svm_test tests[] = {
 	{ "two-in-a-job", "Two objects that don't fit together work in one job", test_two_in_a_job },
 	{ "mappings", "An object comes back to all of its mappings, and to no more", test_mappings },
 	{ "bind", "Binds of and over what has left the device", test_bind },
+	{ "bind-all", "Binds of more objects than fit at a time", test_bind_all },
+	{ "vm-end", "A VM that ends with binds that are not done", test_vm_end },
 	{ "queued-bind", "A bind that is queued does not hide what jobs before it see",
 	  test_queued_bind },
 	{ "commands", "Commands in an object that has left the device are executed", test_commands },

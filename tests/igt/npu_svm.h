@@ -224,6 +224,7 @@ int npu_evictor_set_policy(const char *name);
 
 bool svm_scratch_disk(char *path, size_t size);
 void svm_swap_on(char *path, size_t size);
+void svm_group_make(void);
 void svm_group_join(void);
 uint64_t svm_group_swap_out(uint64_t bytes);
 

@@ -283,6 +283,7 @@ static void test_swap(void)
 {
 	char path[320];
 
+	svm_group_make();
 	svm_swap_on(path, sizeof(path));
 	igt_fork(child, 1) {
 		uint64_t size = MIB(24), step = KIB(512);

@@ -65,15 +65,20 @@ void svm_swap_on(char *path, size_t size)
 	igt_assert_f(swapon(path, 0) == 0, "swapon %s: %m\n", path);
 }
 
-/* Puts the calling process into a memory control group of its own. */
+/* Makes a memory control group for processes whose memory is to be swapped out. */
+void svm_group_make(void)
+{
+	npu_sysfs_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	igt_require_f(mkdir(GROUP, 0755) == 0 || errno == EEXIST, "no cgroup: %m\n");
+}
+
+/* Puts the calling process into that. */
 void svm_group_join(void)
 {
 	char pid[16];
 
-	npu_sysfs_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	igt_require_f(mkdir(GROUP, 0755) == 0 || errno == EEXIST, "no cgroup: %m\n");
 	snprintf(pid, sizeof(pid), "%d", getpid());
-	igt_require_f(npu_sysfs_write(GROUP "cgroup.procs", pid) == 0, "%scgroup.procs\n", GROUP);
+	igt_assert_eq(npu_sysfs_write(GROUP "cgroup.procs", pid), 0);
 }
 
 /* Has so many bytes of the group swapped out, at least; says how many are. */

@@ -129,7 +129,7 @@ struct drm_gmem_vm_destroy {
  * that is mirrored, and objects in device memory, which go to host memory that can be swapped out. They come
  * back as the device or the CPU touches them, or as they are bound; if there is no room then, the device
  * uses them where they are. An object does not leave while a bind of it is not done, nor, on a device that
- * can't fault, as long as it is bound; nor if the device's smallest page is larger than the CPU's.
+ * can't fault, once it was bound; nor if the device's smallest page is larger than the CPU's.
  *
  * Errors: -EINVAL (flags; size zero, not a multiple of the CPU's and of the device's smallest
  * page size, or above 2^40), -ENOMEM (host memory), -ENOSPC (device memory: what is there can't

@@ -19,10 +19,13 @@ use crate::{
     },
     bo_memory::{
         BoMemory,
-        BoPin, //
+        BoPins, //
     },
     device::Device,
-    driver::Driver,
+    driver::{
+        Driver,
+        FaultAccess, //
+    },
     kapi::signal::check_killed,
     mapping::Backing,
     object::ObjectHandle,
@@ -53,20 +56,22 @@ const TRIES: usize = 16;
 
 /// Takes memory of an object out of all page tables.
 ///
-/// Process context, sleeps, waits for nobody's lock. `EBUSY` if some VM can't be without, or is in use; what was taken out of
+/// Process context, sleeps; waits for no lock but table locks. `EBUSY` if some VM can't be without, or is in use; what was taken out of
 /// others comes back as it is touched. `ENOMEM`.
 pub(crate) fn hide<D: Driver>(device: &drm::Device<D>, memory: &Arc<BoMemory<D>>) -> Result {
     each_vm(device, |vm| vm.hide(memory))
 }
 
-/// Whether the device has accessed memory of an object since that was last asked. What can't be asked at this moment was.
+/// Whether the device is known to have accessed memory of an object since that was last asked. Not every VM can be asked at
+/// any moment.
 pub(crate) fn was_accessed<D: Driver>(device: &drm::Device<D>, memory: &Arc<BoMemory<D>>) -> bool {
     let mut accessed = false;
-    let asked = each_vm(device, |vm| {
+    // From a VM that is in use it can't be taken anyway.
+    let _ = each_vm(device, |vm| {
         accessed |= vm.has_accessed(memory)?;
         Ok(())
     });
-    accessed || asked.is_err()
+    accessed
 }
 
 fn each_vm<D: Driver>(device: &drm::Device<D>, mut f: impl FnMut(&Arc<Vm<D>>) -> Result) -> Result {
@@ -128,8 +133,9 @@ impl<D: Driver> Vm<D> {
     /// Takes memory of an object out of the page table.
     fn hide(&self, memory: &Arc<BoMemory<D>>) -> Result {
         let mut space = self.space.try_lock().ok_or(EBUSY)?;
-        // A batch that is queued may have taken the last mapping, and the page table still has it.
-        if memory.is_held() {
+        // A batch that is queued may have taken the last mapping, and the page table still has it; so does that of a VM that
+        // ends, whose batches are done by no one.
+        if memory.is_held() || space.closed {
             return Err(EBUSY);
         }
         if space.showing(memory).next().is_none() || space.is_absent(memory) {
@@ -189,14 +195,18 @@ impl<D: Driver> Vm<D> {
 
     /// Serves a fault at an address where an object is mapped that is absent. `EFAULT` if there is none; else as
     /// [`bring_object`](Self::bring_object).
-    pub(crate) fn bring_object_at(&self, va: u64) -> Result {
+    pub(crate) fn bring_object_at(&self, va: u64, access: FaultAccess) -> Result {
         let memory = {
             let space = self.space.lock();
             let entry = space.mappings.get(va).ok_or(EFAULT)?;
             let object = entry.value.object.as_ref().ok_or(EFAULT)?;
             let memory = object.memory().ok_or(EFAULT)?;
             if !space.is_absent(memory) {
-                return Err(EFAULT);
+                // Someone may just have brought it.
+                return match self.tables.lock().page_table.permits(va, access) {
+                    true => Ok(()),
+                    false => Err(EFAULT),
+                };
             }
             memory.clone()
         };
@@ -214,7 +224,7 @@ impl<D: Driver> Vm<D> {
     fn bring_object(&self, memory: &Arc<BoMemory<D>>) -> Result {
         // Until it is in the page table.
         let mut state = memory.lock();
-        memory.bring_back(&self.device, &mut state)?;
+        memory.bring_back(&self.device, &mut state, true)?;
         let mut result = self.show(memory);
         for _ in 0..TRIES {
             // Not with the VM lock, which keeps its objects where they are.
@@ -283,30 +293,26 @@ impl<D: Driver> Vm<D> {
     }
 
     /// Keeps the objects that a batch maps in their places.
-    pub(crate) fn pin_objects(&self, ops: &[BindOp<D>]) -> Result<KVVec<BoPin<D>>> {
-        let mut pins = KVVec::<BoPin<D>>::new();
+    pub(crate) fn pin_objects(&self, ops: &[BindOp<D>]) -> Result<BoPins<D>> {
+        let mut pins = BoPins::new(&self.device);
         for op in ops {
             let BindOp::Map(mapping) = op else {
                 continue;
             };
             let object = mapping.backing.object.as_ref();
-            let Some(memory) = object.and_then(ObjectHandle::memory) else {
-                continue;
-            };
-            // Page by page it is the same one.
-            if !pins.last().is_some_and(|last| last.is_of(memory)) {
-                pins.reserve(1, GFP_KERNEL)?;
-                pins.push(memory.pin(&self.device)?, GFP_KERNEL)?;
+            if let Some(memory) = object.and_then(ObjectHandle::memory) {
+                pins.add(&self.device, memory)?;
             }
         }
         Ok(pins)
     }
 
-    /// Locks the VM, with all in the page table that a batch concerns. Errors are those of
+    /// Locks the VM, with all in the page table that a batch concerns, which is kept in its place. Errors are those of
     /// [`bring_object`](Self::bring_object).
     pub(crate) fn lock_for(
         &self,
         ops: &[BindOp<D>],
+        pins: &mut BoPins<D>,
     ) -> Result<impl core::ops::DerefMut<Target = Space<D>> + '_> {
         loop {
             let absent = {
@@ -317,6 +323,7 @@ impl<D: Driver> Vm<D> {
                 }
             };
             check_killed()?;
+            pins.add(&self.device, &absent)?;
             self.bring_object(&absent)?;
         }
     }

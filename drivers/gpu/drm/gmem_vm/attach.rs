@@ -60,6 +60,9 @@ use kernel::{
 /// The process that a VM mirrors.
 pub(crate) type Process<D> = Arc<Subscription<Watcher<D>>>;
 
+/// Part of a device's memory, one in so many, that is free if it is not short.
+const SPARE: u64 = 8;
+
 /// Most distances between a device address and what it mirrors in a VM: each is looked at whenever the process's memory
 /// changes.
 pub const MAX_VIEWS: usize = 1024;
@@ -106,13 +109,22 @@ impl<D: Driver> Device<D> {
     /// Allocates device memory, as [`Memory::alloc`](crate::memory::Memory::alloc); if there is none, memory of processes and
     /// of buffer objects makes room for it.
     ///
-    /// Process context, sleeps; the table lock of a VM must not be held.
+    /// Process context, sleeps; the table lock of a VM must not be held. If the lock of a VM is, what that has bound stays.
     ///
     /// # Errors
     ///
     /// `ENOSPC`, `EINVAL`, `ENOMEM`; `EINTR` if the process is being killed.
     pub fn alloc_memory(device: &drm::Device<D>, size: u64, visible: bool) -> Result<MemoryBlock> {
-        Self::alloc_instead(device, size, visible, u64::MAX)
+        Self::alloc_instead(device, size, visible, u64::MAX, false)
+    }
+
+    /// As [`alloc_memory`](Self::alloc_memory); waits also for objects that others use at this moment. No lock may be held.
+    pub(crate) fn alloc_patiently(
+        device: &drm::Device<D>,
+        size: u64,
+        visible: bool,
+    ) -> Result<MemoryBlock> {
+        Self::alloc_instead(device, size, visible, u64::MAX, true)
     }
 
     /// As [`alloc_memory`](Self::alloc_memory); but what has come to the device last, and is needed with this perhaps, stays.
@@ -122,7 +134,7 @@ impl<D: Driver> Device<D> {
         visible: bool,
     ) -> Result<MemoryBlock> {
         let settled = device.process_pages().map(|pages| pages.owner().settled());
-        Self::alloc_instead(device, size, visible, settled.unwrap_or(u64::MAX))
+        Self::alloc_instead(device, size, visible, settled.unwrap_or(u64::MAX), false)
     }
 
     /// Makes some device memory free, for who could not while he held a lock of a VM. `false` if there is none to be had.
@@ -132,7 +144,7 @@ impl<D: Driver> Device<D> {
         let (Some(memory), Some(pages)) = (device.memory(), device.process_pages()) else {
             return false;
         };
-        Pool::give_up(pages, device, memory.size(), u64::MAX)
+        Pool::give_up(pages, device, memory.size(), u64::MAX, true)
     }
 
     /// Allocates device memory, for which may go what has come before some time.
@@ -141,6 +153,7 @@ impl<D: Driver> Device<D> {
         size: u64,
         visible: bool,
         before: u64,
+        patient: bool,
     ) -> Result<MemoryBlock> {
         let memory = device.memory().ok_or(ENOSPC)?;
         let end = memory.end(visible);
@@ -148,11 +161,11 @@ impl<D: Driver> Device<D> {
         let Some(pages) = device.process_pages() else {
             return result;
         };
-        // Whoever brings memory in at the same time may be faster, but not for ever.
-        let mut left = 2 * (end / pages.owner().chunk_bytes());
+        // Whoever brings memory in at the same time may be faster, but not for ever. What goes may be as small as a page.
+        let mut left = 2 * (end / pages.owner().chunk_bytes()) + size / D::CAPS.granule();
         while left > 0 && size <= end && result.as_ref().is_err_and(|e| *e == ENOSPC) {
             check_killed()?;
-            let give_up = || Pool::give_up(pages, device, end, before);
+            let give_up = || Pool::give_up(pages, device, end, before, patient);
             if !device.latency().time(Phase::MakeRoom, give_up) {
                 break;
             }
@@ -162,12 +175,20 @@ impl<D: Driver> Device<D> {
         result
     }
 
-    /// Whether memory of buffer objects can be evicted: for that it takes the same as to mirror.
-    pub(crate) fn can_evict(device: &drm::Device<D, drm::Registered>) -> bool
+    /// Makes what it takes to evict, which is the same as to mirror, before memory for an object of a size is allocated that may
+    /// leave little. Where that fails, what is full is full.
+    pub(crate) fn prepare_eviction(device: &drm::Device<D, drm::Registered>, size: u64)
     where
         D::ParentDevice<device::Bound>: AsRef<device::Device<device::Bound>>,
     {
-        D::CAPS.granule() == PAGE_SIZE as u64 && Self::prepare_mirroring(device).is_ok()
+        let Some(memory) = device.memory() else {
+            return;
+        };
+        let is_short = memory.free() < size.saturating_add(memory.size() / SPARE);
+        let can_evict = D::CAPS.granule() == PAGE_SIZE as u64;
+        if is_short && can_evict && Self::prepare_mirroring(device).is_err() {
+            dev_dbg!(device.as_ref(), "nothing can be evicted\n");
+        }
     }
 
     /// Makes what it takes to mirror, once.

@@ -23,7 +23,7 @@ use crate::{
         BindFence,
         BindQueue, //
     },
-    bo_memory::BoPin,
+    bo_memory::BoPins,
     chain::Link,
     dependencies::Dependencies,
     device::Device,
@@ -80,6 +80,9 @@ use kernel::{
         Arc, //
     }, //
 };
+
+/// How often room is made for the page tables of a batch, which others may take.
+const TRIES: usize = 64;
 
 /// Most batches of a VM that are not done.
 pub const MAX_PENDING: usize = 4096;
@@ -174,7 +177,7 @@ pub(crate) struct BindJob<D: Driver> {
     hull: VaRange,
     prepared: Option<Prepared<D>>,
     /// What is mapped stays in its place.
-    _pins: KVVec<BoPin<D>>,
+    pins: BoPins<D>,
     dependencies: Dependencies<BindQueue<D>>,
     fence: Option<PendingFence<BindFence>>,
     /// Objects that must outlive the flush, and not move before.
@@ -462,7 +465,7 @@ impl<D: Driver> Vm<D> {
                 ops,
                 hull,
                 prepared: None,
-                _pins: pins,
+                pins,
                 dependencies,
                 fence: None,
                 removed: Removed::default(),
@@ -474,12 +477,15 @@ impl<D: Driver> Vm<D> {
             GFP_KERNEL,
         )?;
 
+        let mut tries = 0;
         let mut space = loop {
-            match self.prepare_batch(queue, &touched, &mut job) {
+            match self.prepare_batch(queue, &touched, &mut job)? {
+                Some(space) => break space,
                 // Not with the VM lock, which keeps the VM's objects where they are.
-                Err(e) if e == ENOSPC && Device::relieve(&self.device) => check_killed()?,
-                result => break result?,
+                None if tries < TRIES && Device::relieve(&self.device) => tries += 1,
+                None => return Err(ENOSPC),
             }
+            check_killed()?;
         };
 
         // From here on nothing can fail.
@@ -507,16 +513,16 @@ impl<D: Driver> Vm<D> {
     }
 
     /// Does for a batch all that can fail; returns with the VM lock held, so that it can be queued. Whatever the error,
-    /// nothing was changed, and it may be tried again.
+    /// nothing was changed. `None`: there is no device memory for page tables; it may be tried again.
     fn prepare_batch(
         self: &Arc<Self>,
         queue: &Arc<BindQueue<D>>,
         touched: &RangeSet,
         job: &mut BindJob<D>,
-    ) -> Result<impl core::ops::DerefMut<Target = Space<D>> + '_> {
+    ) -> Result<Option<impl core::ops::DerefMut<Target = Space<D>> + '_>> {
         let mut plan = Plan::<D>::default();
         make_room::<D>(&mut plan, &job.ops)?;
-        let mut space = self.lock_for(&job.ops)?;
+        let mut space = self.lock_for(&job.ops, &mut job.pins)?;
         self.check_space(&space)?;
         if queue.is_destroyed() {
             return Err(ENOENT);
@@ -561,20 +567,26 @@ impl<D: Driver> Vm<D> {
                 _ => tables.mirrors.ranges.lacks(tables.mirrors.promised),
             }
         };
-        let filled = job.stock.fill(lacks);
-        match filled.and_then(|()| D::prepare_tables(&self.device, plan)) {
-            Ok(prepared) => job.prepared = Some(prepared),
-            Err(e) => {
-                let mut tables = self.tables.lock();
-                tables.planned -= 1;
-                tables.mirrors.promised -= job.promised;
-                return Err(e);
-            }
+        let prepared = match job.stock.fill(lacks) {
+            Ok(()) => match D::prepare_tables(&self.device, plan) {
+                Err(e) if e == ENOSPC => Ok(None),
+                prepared => prepared.map(Some),
+            },
+            Err(e) => Err(e),
+        };
+        if !matches!(prepared, Ok(Some(_))) {
+            let mut tables = self.tables.lock();
+            tables.planned -= 1;
+            tables.mirrors.promised -= job.promised;
+        }
+        job.prepared = prepared?;
+        if job.prepared.is_none() {
+            return Ok(None);
         }
         if lacks > 0 {
             self.tables.lock().mirrors.ranges.supply(&mut job.stock);
         }
-        Ok(space)
+        Ok(Some(space))
     }
 
     /// As [`bind`](Self::bind), but returns when it is done.

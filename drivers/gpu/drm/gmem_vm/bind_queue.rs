@@ -186,10 +186,22 @@ impl<D: Driver> BindQueue<D> {
         }
     }
 
-    /// Frees what is left of batches that are done. May sleep; not in the signalling path.
+    /// Frees what is left of batches that are done, unless that is for [`finish`](Self::finish) to do. May sleep; not in the
+    /// signalling path.
     pub(crate) fn free_retired(&self) {
+        // What was cancelled has objects that the page table still maps.
+        self.free_if(|state| !state.closed);
+    }
+
+    fn free_if(&self, may: impl FnOnce(&State<D>) -> bool) {
         let _freeing = self.freeing.lock();
-        let retired = core::mem::take(&mut self.state.lock().retired);
+        let retired = {
+            let mut state = self.state.lock();
+            match may(&state) {
+                true => core::mem::take(&mut state.retired),
+                false => return,
+            }
+        };
         drop(retired);
     }
 
@@ -208,7 +220,7 @@ impl<D: Driver> BindQueue<D> {
     /// Frees all that [`cancel`](Self::cancel) kept; no work is left behind.
     pub(crate) fn finish(self: &Arc<Self>) {
         cancel_sync::<_, 1>(self);
-        self.free_retired();
+        self.free_if(|_| true);
         // What a waiter queued before it was dropped.
         cancel_sync::<_, 0>(self);
     }

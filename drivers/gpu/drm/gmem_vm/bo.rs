@@ -130,11 +130,8 @@ impl<D: Driver> Bo<D> {
             Placement::Imported => return Err(EINVAL),
             Placement::Device | Placement::DeviceVisible => {
                 let visible = placement == Placement::DeviceVisible;
-                let mut block = Device::alloc_memory(device, size, visible);
-                if block.as_ref().is_err_and(|e| *e == ENOSPC) && Device::can_evict(device) {
-                    block = Device::alloc_memory(device, size, visible);
-                }
-                let block = block?;
+                Device::prepare_eviction(device, size);
+                let block = Device::alloc_patiently(device, size, visible)?;
                 clear(device, &block)?;
                 Some(block)
             }
@@ -163,17 +160,14 @@ impl<D: Driver> Bo<D> {
     }
 
     /// The logical page table as it is now. Of memory that may move it holds as long as that was kept from it.
-    pub fn object(&self) -> Arc<Object> {
-        match self.contents.as_ref() {
-            Some(Contents::Movable(entry)) => entry.memory().object(),
-            Some(
-                Contents::Device(_, object)
-                | Contents::Host(_, object)
-                | Contents::Imported(object),
-            ) => object.clone(),
-            // Nobody else has the object yet.
-            None => unreachable!(),
-        }
+    /// None while it is created.
+    pub fn object(&self) -> Option<Arc<Object>> {
+        Some(match self.contents.as_ref()? {
+            Contents::Movable(entry) => entry.memory().object(),
+            Contents::Device(_, object)
+            | Contents::Host(_, object)
+            | Contents::Imported(object) => object.clone(),
+        })
     }
 
     /// Its memory, if that may leave the device.
@@ -186,7 +180,8 @@ impl<D: Driver> Bo<D> {
 
     /// Where it is now, in a word.
     pub(crate) fn residency(&self) -> &'static str {
-        match self.object().extents().first().map(|e| e.location) {
+        let object = self.object();
+        match object.and_then(|o| Some(o.extents().first()?.location)) {
             Some(Location::Device(_)) => "device",
             Some(Location::Host(_)) => "host",
             _ => "file",

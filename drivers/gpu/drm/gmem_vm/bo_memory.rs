@@ -9,7 +9,7 @@
 //! needs it calls [`Vm::bring_object`](crate::vm::Vm).
 //!
 //! A batch of binds writes page tables later than it is planned, so memory that it maps, or takes a mapping from, stays in its
-//! place from before the one to after the other ([`BoPin`], [`BoMemory::hold`]).
+//! place from before the one to after the other ([`BoPins`], [`BoMemory::hold`]).
 //!
 //! Locks: `state`, a mutex, is held while memory moves, outside of all others of the framework but a file's; whoever has
 //! one of those, and the evictor, only tries it. `shown`, a spinlock, is a leaf.
@@ -34,7 +34,8 @@ use crate::{
         shmem::{
             PinnedPages,
             ShmemFile, //
-        }, //
+        },
+        trace, //
     },
     memory::MemoryBlock,
     object::{
@@ -58,7 +59,9 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Full, //
+            AtomicFlag,
+            Full,
+            Relaxed, //
         },
         Arc,
         Mutex,
@@ -70,15 +73,18 @@ use kernel::{
     }, //
 };
 
+/// Part of device memory, one in so many, that one batch leaves to others.
+const SPARE: u64 = 8;
+
 /// Where it is.
 enum Place<D: Driver> {
     /// In device memory.
     Device(MemoryBlock),
     /// In the file alone.
     File,
-    /// In the file, where the device has it mapped. In this order they are dropped.
+    /// In the file, where the device has it mapped, unless that was revoked. In this order they are dropped.
     Host {
-        _mapped: Mapped<D>,
+        mapped: Option<Mapped<D>>,
         pages: PinnedPages,
     },
 }
@@ -104,21 +110,54 @@ pub(crate) struct BoMemory<D: Driver> {
     nowhere: Arc<Object>,
     /// Batches that concern it and are not done.
     pins: Atomic<usize>,
+    /// It was bound at some time.
+    bound: AtomicFlag,
 }
 
-/// Keeps memory of a buffer object in its place.
-pub(crate) struct BoPin<D: Driver>(Arc<BoMemory<D>>);
+/// Keeps memory of buffer objects in its place.
+pub(crate) struct BoPins<D: Driver> {
+    pins: KVVec<Arc<BoMemory<D>>>,
+    /// Device memory that may be kept from others, in bytes.
+    room: u64,
+}
 
-impl<D: Driver> BoPin<D> {
-    /// Whether it is of this memory.
-    pub(crate) fn is_of(&self, memory: &Arc<BoMemory<D>>) -> bool {
-        Arc::ptr_eq(&self.0, memory)
+impl<D: Driver> BoPins<D> {
+    /// Of none so far.
+    pub(crate) fn new(device: &drm::Device<D>) -> Self {
+        let size = device.memory().map_or(0, |memory| memory.size());
+        Self {
+            pins: KVVec::new(),
+            // The rest is for page tables.
+            room: size - size / SPARE,
+        }
+    }
+
+    /// Brings memory to where the device can use it, and keeps it there. What does not fit with what is kept already is used
+    /// in the host.
+    ///
+    /// Process context, sleeps; no locks of a VM may be held. Errors are those of [`BoMemory::bring_back`].
+    pub(crate) fn add(&mut self, device: &drm::Device<D>, memory: &Arc<BoMemory<D>>) -> Result {
+        // Page by page it is the same one.
+        if self
+            .pins
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(last, memory))
+        {
+            return Ok(());
+        }
+        self.pins.reserve(1, GFP_KERNEL)?;
+        if memory.pin(device, memory.size <= self.room)? {
+            self.room = self.room.saturating_sub(memory.size);
+        }
+        // There is room.
+        let _ = self.pins.push_within_capacity(memory.clone());
+        Ok(())
     }
 }
 
-impl<D: Driver> Drop for BoPin<D> {
+impl<D: Driver> Drop for BoPins<D> {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.pins.iter().for_each(|memory| memory.let_go());
     }
 }
 
@@ -233,6 +272,7 @@ impl<D: Driver> BoMemory<D> {
                 shown <- new_spinlock!(object, "gmem_vm::BoMemory::shown"),
                 nowhere,
                 pins: Atomic::new(0),
+                bound: AtomicFlag::new(false),
             }),
             GFP_KERNEL,
         )
@@ -274,18 +314,24 @@ impl<D: Driver> BoMemory<D> {
         self.state.lock()
     }
 
-    /// Brings it to where the device can use it, and keeps it there.
-    ///
-    /// Process context, sleeps; no locks of a VM may be held. Errors are those of [`bring_back`](Self::bring_back).
-    pub(crate) fn pin(self: &Arc<Self>, device: &drm::Device<D>) -> Result<BoPin<D>> {
+    /// Brings it to where the device can use it, which is device memory only with `fits`, and [holds](Self::hold) it there.
+    /// Returns whether it is in device memory.
+    fn pin(self: &Arc<Self>, device: &drm::Device<D>, fits: bool) -> Result<bool> {
         let mut state = self.state.lock();
-        if let Place::Host { .. } = state.place {
-            // There may be room by now. If not, or if it can't move, nothing is lost.
+        let is_right = match state.place {
+            Place::Device(_) => fits,
+            // There may be room by now.
+            Place::Host { .. } => !fits,
+            Place::File => true,
+        };
+        if !is_right {
+            // If it can't move, nothing is lost.
             let _ = self.vacate(device, &mut state);
         }
-        self.bring_back(device, &mut state)?;
+        self.bring_back(device, &mut state, fits)?;
+        self.bound.store(true, Relaxed);
         self.hold();
-        Ok(BoPin(self.clone()))
+        Ok(matches!(state.place, Place::Device(_)))
     }
 
     /// Keeps it in its place until [`let_go`](Self::let_go), as far as it is mapped in a VM, whose lock is held. Does not sleep.
@@ -298,12 +344,17 @@ impl<D: Driver> BoMemory<D> {
         self.pins.fetch_sub(1, Full);
     }
 
+    /// Whether it may be worth trying to move it: a device that can't fault could be without what it has bound at no time.
+    pub(crate) fn can_leave(&self, can_fault: bool) -> bool {
+        !self.is_held() && (can_fault || !self.bound.load(Relaxed))
+    }
+
     /// Whether it must stay. What the lock of a VM was held for is seen by who holds that.
     pub(crate) fn is_held(&self) -> bool {
         self.pins.load(Acquire) != 0
     }
 
-    /// Brings it to where the device can use it, if it is not there: to device memory if there is room.
+    /// Brings it to where the device can use it, if it is not there: with `fits` to device memory if there is room.
     ///
     /// Process context, sleeps.
     ///
@@ -314,11 +365,36 @@ impl<D: Driver> BoMemory<D> {
         self: &Arc<Self>,
         device: &drm::Device<D>,
         state: &mut State<D>,
+        fits: bool,
     ) -> Result {
         let Place::File = state.place else {
             return Ok(());
         };
-        let block = match Device::alloc_settled(device, self.size, self.visible) {
+        let result = self.fetch(device, state, fits);
+        let to = match state.place {
+            Place::Host { .. } => trace::Where::Host,
+            _ => trace::Where::Device,
+        };
+        trace::object(self.size, to, result);
+        result
+    }
+
+    /// As [`bring_back`](Self::bring_back), of what is in the file alone.
+    fn fetch(
+        self: &Arc<Self>,
+        device: &drm::Device<D>,
+        state: &mut State<D>,
+        fits: bool,
+    ) -> Result {
+        // From then on addresses are taken away, and none must come.
+        if *device.mirroring_closed.lock() {
+            return Err(ENODEV);
+        }
+        let block = match fits {
+            true => Device::alloc_settled(device, self.size, self.visible),
+            false => Err(ENOSPC),
+        };
+        let block = match block {
             Ok(block) => Some(block),
             Err(e) if e == ENOSPC => {
                 // What stays for being new must not stay for ever.
@@ -332,7 +408,7 @@ impl<D: Driver> BoMemory<D> {
         let Some(block) = block else {
             self.show(Arc::new(mapped.object()?, GFP_KERNEL)?);
             state.place = Place::Host {
-                _mapped: mapped,
+                mapped: Some(mapped),
                 pages,
             };
             return Ok(());
@@ -347,17 +423,19 @@ impl<D: Driver> BoMemory<D> {
         Ok(())
     }
 
-    /// Takes it out of all page tables, and leaves it in the file alone. `EBUSY` if someone needs it where it is; those of
+    /// Takes it out of all page tables, and leaves it in the file alone; if that fails all is as before. `EBUSY` if someone needs it where it is; those of
     /// [`Device::copy`]; `ENOMEM`, `EINTR`.
     fn vacate(self: &Arc<Self>, device: &drm::Device<D>, state: &mut State<D>) -> Result {
         if self.is_held() {
             return Err(EBUSY);
         }
-        state.user = None;
-        absent::hide(device, self)?;
         if let Place::Device(_) = state.place {
-            let pages = self.file.pin()?;
-            Mapped::new(device, &pages)?.copy(&self.object(), false)?;
+            self.copy_out(device, state).inspect_err(|_| {
+                // Of no use to anybody.
+                self.file.discard();
+            })?;
+        } else {
+            absent::hide(device, self)?;
         }
         self.show(self.nowhere.clone());
         // What it was in is free now.
@@ -365,9 +443,18 @@ impl<D: Driver> BoMemory<D> {
         Ok(())
     }
 
+    /// Takes it out of all page tables, and copies it from device memory to its file.
+    fn copy_out(self: &Arc<Self>, device: &drm::Device<D>, state: &mut State<D>) -> Result {
+        let pages = self.file.pin()?;
+        let mapped = Mapped::new(device, &pages)?;
+        absent::hide(device, self)?;
+        state.user = None;
+        mapped.copy(&self.object(), false)
+    }
+
     /// Moves it from device memory to its file; returns how many bytes are free by that.
     ///
-    /// Process context, sleeps, but waits for nobody's lock.
+    /// Process context, sleeps; waits for no lock of an object or a VM but table locks.
     ///
     /// # Errors
     ///
@@ -379,8 +466,9 @@ impl<D: Driver> BoMemory<D> {
             return Err(EBUSY);
         };
         let freed = block.runs().map(|(_, size)| size).sum();
-        self.vacate(device, &mut state)?;
-        Ok(freed)
+        let result = self.vacate(device, &mut state);
+        trace::object(self.size, trace::Where::Sparse, result);
+        result.map(|()| freed)
     }
 
     /// Lets the device have nothing of it in the host any more: its driver is being unbound.
@@ -390,6 +478,10 @@ impl<D: Driver> BoMemory<D> {
             if self.vacate(device, &mut state).is_err() {
                 dev_warn!(device.as_ref(), "a buffer object in the host is in use\n");
             }
+        }
+        // The pages stay; what still uses them finds no address.
+        if let Place::Host { mapped, .. } = &mut state.place {
+            *mapped = None;
         }
     }
 
@@ -405,7 +497,7 @@ impl<D: Driver> BoMemory<D> {
             fsleep(Delta::from_millis(1));
             return Err(EAGAIN);
         };
-        self.bring_back(device, &mut state)?;
+        self.bring_back(device, &mut state, true)?;
         let State { user, place } = &mut *state;
         match place {
             Place::Device(_) => {

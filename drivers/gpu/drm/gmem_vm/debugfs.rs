@@ -152,7 +152,7 @@ fn show_objects<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::
                 entry.range.end(),
                 kernel::drm::gem::BaseObject::size(&**object),
                 object.placement(),
-                object.object().extents().len(),
+                object.object().map_or(0, |object| object.extents().len()),
                 object.residency(),
             )?;
         }

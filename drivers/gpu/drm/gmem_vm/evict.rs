@@ -99,7 +99,7 @@ const PATIENCE: u32 = 100;
 pub(crate) struct Counts {
     /// Chunks of which something was evicted.
     pub(crate) evictions: u64,
-    /// Chunks that were chosen, and could not be evicted.
+    /// Chunks and objects that were chosen, and could not be evicted.
     pub(crate) failed: u64,
     /// Blocks that came back after they had been evicted.
     pub(crate) refaults: u64,
@@ -135,6 +135,8 @@ pub(crate) struct Known {
 pub(crate) struct Evictor {
     pub(crate) clock: Clock,
     pub(crate) counts: Counts,
+    /// Bytes of objects that have come, less than a chunk's.
+    pub(crate) came: u64,
     /// Counts who needs room.
     round: u64,
     vms: KVec<Known>,
@@ -148,6 +150,7 @@ impl Evictor {
         Self {
             clock: Clock::default(),
             counts: Counts::default(),
+            came: 0,
             round: 0,
             vms: KVec::new(),
             chunks,
@@ -382,7 +385,8 @@ impl<D: Driver> Pool<D> {
                 Next::Chunk(victim) => {
                     Self::evict(pages, device, &victim, round, trace::Room::Process).map(bytes)
                 }
-                Next::Object(memory) => pool.spill(device, &memory, round),
+                // If that can't leave another may.
+                Next::Object(memory) => Ok(pool.spill(device, &memory, round).unwrap_or(0)),
             };
             match freed {
                 Ok(bytes) => evicted += bytes,
@@ -394,7 +398,9 @@ impl<D: Driver> Pool<D> {
     }
 
     /// Evicts a chunk that ends at a local address or before, so that its memory can be had for something else than memory
-    /// of processes, or a buffer object that has memory below it; one that has come before some time. `false` if there is none that could be.
+    /// of processes, or a buffer object that has memory below it; one that has come before some time. `false` if there is none that could be, or
+    /// the process is being killed. `patient`: waits for objects that are in use at this moment, which some may be for the
+    /// lock that the caller has.
     ///
     /// Process context, sleeps; no table lock may be held.
     pub(crate) fn give_up(
@@ -402,6 +408,7 @@ impl<D: Driver> Pool<D> {
         device: &drm::Device<D>,
         end: u64,
         before: u64,
+        patient: bool,
     ) -> bool {
         let pool = pages.owner();
         let size = pool.chunk_bytes();
@@ -417,11 +424,13 @@ impl<D: Driver> Pool<D> {
                     Next::Chunk(victim) => victim,
                     Next::Object(memory) => match pool.spill(device, &memory, round) {
                         Ok(_) => return true,
-                        Err(e) if e == EBUSY => {
-                            busy = true;
+                        Err(e) => {
+                            busy |= patient && e == EBUSY;
+                            if check_killed().is_err() {
+                                return false;
+                            }
                             continue;
                         }
-                        Err(_) => return false,
                     },
                 };
                 // If it isn't ours to give back any more, the work that frees start has done so.
@@ -435,6 +444,9 @@ impl<D: Driver> Pool<D> {
                 }
             }
             let is_leaving = |chunk: &Option<_>| chunk.as_ref().is_some_and(|c: &Chunk| c.leaving);
+            if check_killed().is_err() {
+                return false;
+            }
             if !busy && !pool.state().chunks.iter().take(chunks).any(is_leaving) {
                 return false;
             }
@@ -462,7 +474,7 @@ impl<D: Driver> Pool<D> {
         let policy = device.evict_policy().policy();
         let mut asked = 0;
         loop {
-            let object = device.choose_object(policy, round, before, end);
+            let object = Device::choose_object(device, policy, round, before, end);
             let victim = self.next_victim(device, round, before, end, home);
             let Some((worth, memory)) = object else {
                 return victim.map(Next::Chunk);

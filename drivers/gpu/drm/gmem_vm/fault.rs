@@ -500,7 +500,7 @@ impl<D: Driver> Vm<D> {
         }
         // What is queued to be mapped there is not mapped yet.
         let Some(found) = self.mirrored(fault.va) else {
-            return self.bring_object_at(fault.va);
+            return self.bring_object_at(fault.va, fault.access);
         };
         let process = self.subscription().ok_or(EFAULT)?;
         let unit = PAGE_SIZE as u64;

@@ -67,7 +67,7 @@ impl<D: Driver> ObjectHandle<D> {
     /// The logical page table as it is now. None of a mirror, which has none of its own.
     pub fn object(&self) -> Option<Arc<Object>> {
         match self {
-            Self::Bo(bo) => Some(bo.object()),
+            Self::Bo(bo) => bo.object(),
             Self::Mirror => None,
         }
     }

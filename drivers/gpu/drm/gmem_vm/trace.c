@@ -22,6 +22,7 @@ void gmem_vm_trace_to_device(u64 vm, u64 start, u64 end, u64 copied, u64 made, u
 void gmem_vm_trace_to_host(u64 vm, u64 start, u64 end, u64 copied, u64 dropped, u32 why);
 void gmem_vm_trace_evict(u64 vm, u64 va, u32 homes, u64 chunk, u64 start, u64 end, u64 pages,
 			 u32 policy, u32 room, int error);
+void gmem_vm_trace_object(u64 bytes, u32 where, int error);
 void gmem_vm_trace_invalidate(u64 vm, u64 start, u64 end, u64 taken, u32 cause, u64 resident,
 			      u64 mirrored);
 
@@ -98,3 +99,9 @@ void gmem_vm_trace_invalidate(u64 vm, u64 start, u64 end, u64 taken, u32 cause, 
 	trace_gmem_vm_invalidate(vm, start, end, taken, cause, resident, mirrored);
 }
 EXPORT_SYMBOL_GPL(gmem_vm_trace_invalidate);
+
+void gmem_vm_trace_object(u64 bytes, u32 where, int error)
+{
+	trace_gmem_vm_object(bytes, where, error);
+}
+EXPORT_SYMBOL_GPL(gmem_vm_trace_object);

@@ -262,6 +262,28 @@ TRACE_EVENT(gmem_vm_evict,
 );
 
 /*
+ * Memory of a buffer object has moved, or could not: to its file, from there to the device, or
+ * it is used in the host, for there was no room.
+ */
+TRACE_EVENT(gmem_vm_object,
+	TP_PROTO(u64 bytes, u32 where, int error),
+	TP_ARGS(bytes, where, error),
+	TP_STRUCT__entry(
+		__field(u64, bytes)
+		__field(u32, where)
+		__field(int, error)
+	),
+	TP_fast_assign(
+		__entry->bytes = bytes;
+		__entry->where = where;
+		__entry->error = error;
+	),
+	TP_printk("bytes=%llu to=%s error=%d", __entry->bytes,
+		  __print_symbolic(__entry->where, { 0, "file" }, { 1, "host" }, { 2, "device" }),
+		  __entry->error)
+);
+
+/*
  * The process's memory is about to change, or what was advised of it has: so many bytes that
  * lie there were taken out of the page table, which has resident and mirrored bytes now.
  * Addresses are the process's.

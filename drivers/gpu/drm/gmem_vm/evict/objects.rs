@@ -3,7 +3,7 @@
 //! Buffer objects as the evictor sees them: all that lie in device memory and may leave it.
 //!
 //! What is known of one are [`Facts`], as of a chunk, so that a [`Policy`] compares both. Memory of an object leaves as a
-//! whole ([`BoMemory::spill`]).
+//! whole ([`BoMemory::spill`]). An object that is new is as one that came long ago; advice says nothing of any.
 //!
 //! Locks: the device's list of objects, a mutex, which is a leaf.
 
@@ -35,6 +35,8 @@ pub(crate) type Worth = (Priority, u64);
 struct Listed<D: Driver> {
     memory: Arc<BoMemory<D>>,
     facts: Facts,
+    /// What is accessed now is not what it came for.
+    ready: bool,
     /// Who has tried to evict it last, by number.
     tried: u64,
 }
@@ -72,16 +74,18 @@ pub(crate) struct Entry<D: Driver> {
 impl<D: Driver> Entry<D> {
     /// Adds it to the list. `ENOMEM`.
     pub(crate) fn new(device: &drm::Device<D>, memory: Arc<BoMemory<D>>) -> Result<Self> {
-        let now = device.tick();
+        // Nobody waits for it yet.
+        let now = device.clock().now;
         let facts = Facts {
             taken: now,
-            filled: now,
+            filled: 0,
             needed: now,
             ..Facts::default()
         };
         let listed = Listed {
             memory: memory.clone(),
             facts,
+            ready: true,
             tried: 0,
         };
         device.objects().lock().0.push(listed, GFP_KERNEL)?;
@@ -132,9 +136,18 @@ impl<D: Driver> Device<D> {
         let Some(pages) = self.process_pages() else {
             return;
         };
-        let now = self.tick();
-        pages.owner().state().evictor.counts.restored += 1;
+        let now = {
+            let evictor = &mut pages.owner().state().evictor;
+            evictor.counts.restored += 1;
+            // A block's worth each.
+            evictor.came += memory.size();
+            let blocks = evictor.came / pages.owner().chunk_bytes();
+            evictor.came %= pages.owner().chunk_bytes();
+            evictor.clock.now += blocks;
+            evictor.clock.now
+        };
         if let Some(listed) = self.objects().lock().find(memory) {
+            listed.ready = false;
             listed.facts = Facts {
                 taken: now,
                 filled: now,
@@ -147,16 +160,18 @@ impl<D: Driver> Device<D> {
     /// The object that is worth least, was not tried in this round, came before some time, and has memory below a local
     /// address.
     pub(super) fn choose_object(
-        &self,
+        device: &drm::Device<D>,
         policy: &dyn Policy,
         round: u64,
         before: u64,
         end: u64,
     ) -> Option<(Worth, Arc<BoMemory<D>>)> {
-        let clock = self.clock();
-        let all = self.objects().lock();
+        let clock = device.clock();
+        let all = device.objects().lock();
+        let can_fault = D::can_fault(device);
         let there = all.0.iter().filter(|listed| {
             listed.tried < round
+                && listed.memory.can_leave(can_fault)
                 && listed.facts.filled <= before
                 && listed.memory.lowest().is_some_and(|lowest| lowest < end)
         });
@@ -180,7 +195,10 @@ impl<D: Driver> Device<D> {
             return false;
         };
         let known = listed.facts;
-        policy.accessed(&mut listed.facts, &clock);
+        match core::mem::replace(&mut listed.ready, true) {
+            true => policy.accessed(&mut listed.facts, &clock),
+            false => listed.facts.needed = clock.now,
+        }
         // Else it would be chosen again.
         listed.facts != known
     }
@@ -220,7 +238,7 @@ impl<D: Driver> Device<D> {
     pub(crate) fn revoke_objects(device: &drm::Device<D>) {
         let mut all = KVVec::new();
         for listed in &device.objects().lock().0 {
-            // What is left out ends with its file; the IOMMU has its addresses until then.
+            // What is left out can't be had from the device's driver any more, but in an IOMMU it stays.
             let _ = all.push(listed.memory.clone(), GFP_KERNEL);
         }
         for memory in &all {

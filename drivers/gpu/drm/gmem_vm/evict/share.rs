@@ -2,7 +2,7 @@
 
 //! Whose memory makes room where several processes use a device.
 //!
-//! Each may have its fair share, which is as much as any other: who has more makes room first, and from who has no more
+//! A process is who has memory of its own: one that forks is two. Each may have its fair share, which is as much as any other: who has more makes room first, and from who has no more
 //! nothing is taken for others that he has needed of late. What he has not needed for as long as it takes to fill all of the
 //! memory once is anybody's: a share that is not used is no one's.
 //!
@@ -32,7 +32,7 @@ impl Shares {
     /// Of so many chunks among so many processes, at a time by [`super::policy::Clock`].
     pub fn new(chunks: usize, processes: usize, now: u64) -> Self {
         Self {
-            fair: chunks / processes.max(1),
+            fair: chunks.div_ceil(processes.max(1)),
             recent: now.saturating_sub(chunks as u64),
         }
     }
@@ -83,6 +83,9 @@ mod tests {
     #[test]
     fn many_have_little() {
         let shares = Shares::new(4, 9, NOW);
-        assert_eq!(shares.turn(1, NOW, false), Some(Turn::First));
+        assert_eq!(shares.turn(1, NOW, false), None);
+        assert_eq!(shares.turn(2, NOW, false), Some(Turn::First));
+        // Nobody is above his share for what can't be divided.
+        assert_eq!(Shares::new(65, 2, NOW).turn(33, NOW, false), None);
     }
 }

@@ -17,6 +17,7 @@
 //! | [`host_copy`] | host pages that outlive their migration to a device |
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
 //! | [`lock`] | locks in generic types |
+//! | [`memcg`] | `struct mem_cgroup` |
 //! | [`migrate`] | `migrate_vma_*()` and `migrate_device_*()` |
 //! | [`mmu_notifier`] | `struct mmu_interval_notifier`, in two passes |
 //! | [`module`] | references to a module |
@@ -42,6 +43,7 @@ pub mod hmm;
 pub mod host_copy;
 pub mod ioctl;
 pub mod lock;
+pub mod memcg;
 pub mod migrate;
 pub mod mmu_notifier;
 pub mod module;

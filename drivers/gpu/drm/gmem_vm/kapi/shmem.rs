@@ -4,11 +4,14 @@
 //!
 //! C header: [`include/linux/shmem_fs.h`](srctree/include/linux/shmem_fs.h)
 
-use super::gem::{
-    mapping,
-    shmem_file,
-    Pages,
-    UserMapping, //
+use super::{
+    gem::{
+        mapping,
+        shmem_file,
+        Pages,
+        UserMapping, //
+    },
+    memcg::MemCg, //
 };
 use kernel::{
     bindings,
@@ -32,21 +35,24 @@ use kernel::{
 pub struct ShmemFile {
     file: ARef<File>,
     bytes: usize,
+    /// Whose its pages are.
+    memcg: MemCg,
 }
 
 impl ShmemFile {
-    /// That of an object. `EINVAL` if it has none.
+    /// That of an object, whose pages the calling process is charged for. `EINVAL` if it has none.
     pub fn of(obj: &impl IntoGEMObject) -> Result<Self> {
         // INVARIANT: The file of a GEM object is one of shmem, of the object's size.
         Ok(Self {
             file: shmem_file(obj)?,
             bytes: obj.size(),
+            memcg: MemCg::of_current(),
         })
     }
 
     /// Allocates, or swaps in, and pins all of its pages. What has no contents is zero.
     ///
-    /// Sleeps; only a fatal signal interrupts it. The pages are accounted to the calling process.
+    /// Sleeps; only a fatal signal interrupts it.
     ///
     /// # Errors
     ///
@@ -55,10 +61,12 @@ impl ShmemFile {
     pub fn pin(&self) -> Result<PinnedPages> {
         super::gem::check_size(self.bytes)?;
 
-        Ok(PinnedPages {
-            user: None,
-            // SAFETY: It is a shmem file by the type invariant.
-            pages: unsafe { Pages::pin_file(self.file.clone(), self.bytes)? },
+        self.memcg.charge(|| {
+            Ok(PinnedPages {
+                user: None,
+                // SAFETY: It is a shmem file by the type invariant.
+                pages: unsafe { Pages::pin_file(self.file.clone(), self.bytes)? },
+            })
         })
     }
 

@@ -38,6 +38,7 @@ extern "C" {
         room: u32,
         error: c_int,
     );
+    fn gmem_vm_trace_object(bytes: u64, location: u32, error: c_int);
     fn gmem_vm_trace_invalidate(
         vm: u64,
         start: u64,
@@ -202,6 +203,12 @@ pub fn evict(eviction: &Eviction) {
             errno(&eviction.result),
         )
     };
+}
+
+/// Memory of a buffer object moved, or could not; `Sparse`: to its file.
+pub fn object(bytes: u64, location: Where, result: Result) {
+    // SAFETY: All arguments are plain numbers.
+    unsafe { gmem_vm_trace_object(bytes, location as u32, errno(&result)) };
 }
 
 /// So many bytes of a range of the process were taken out of a page table; `left` as for [`resident`].

@@ -322,7 +322,7 @@ impl<'a> Run<'a> {
                 access,
                 attrs,
             } => {
-                let object = self.bos[bo].object();
+                let object = self.bos[bo].object().ok_or(EINVAL)?;
                 let extent = object.runs(PAGE * page as u64, PAGE).next().ok_or(EINVAL)?;
                 run(extent.location, access, attrs)
             }

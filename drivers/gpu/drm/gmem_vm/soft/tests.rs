@@ -221,7 +221,7 @@ mod suite {
             assert_eq!(create(PAGE, Placement::Device), Some(ENOSPC));
             assert_eq!(create(PAGE, Placement::DeviceVisible), Some(ENOSPC));
             let bo = Bo::<Soft>::create(device, 5 * PAGE, Placement::Host, false)?;
-            for extent in bo.object().extents() {
+            for extent in bo.object().ok_or(EINVAL)?.extents() {
                 let all = extent.offset | extent.location.address() | extent.size;
                 assert_eq!(all % PAGE, 0);
             }
