@@ -18,6 +18,7 @@
 //! | [`ioctl`] | tables of DRM ioctls whose argument types are not the kernel's |
 //! | [`lock`] | locks in generic types |
 //! | [`memcg`] | `struct mem_cgroup` |
+//! | [`memlock`] | `user_struct.locked_vm`: memory that users have locked |
 //! | [`migrate`] | `migrate_vma_*()` and `migrate_device_*()` |
 //! | [`mmu_notifier`] | `struct mmu_interval_notifier`, in two passes |
 //! | [`module`] | references to a module |
@@ -44,6 +45,7 @@ pub mod host_copy;
 pub mod ioctl;
 pub mod lock;
 pub mod memcg;
+pub mod memlock;
 pub mod migrate;
 pub mod mmu_notifier;
 pub mod module;
