@@ -452,8 +452,11 @@ impl<D: Driver> Vm<D> {
             result = self.try_serve(serving, fault);
             match result {
                 Ok(()) => (),
-                // Other mirrors than before: look again.
-                Err(e) if e == EAGAIN => continue,
+                // Other mirrors or other advice than before: look again.
+                Err(e) if e == EAGAIN => {
+                    result = Ok(());
+                    continue;
+                }
                 // It changes too fast; the device will be back.
                 Err(e) if e == EBUSY => result = Ok(()),
                 Err(e) if e == EFAULT || e == EPERM => {
