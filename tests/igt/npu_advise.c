@@ -96,11 +96,16 @@ static void test_default(void)
 	igt_assert_eq(entries(&ctx, info.va_start, info.va_end - info.va_start, range, 4), 1);
 	assert_default(&range[0]);
 	igt_assert_eq(advise(&ctx, info.va_start, info.va_end - info.va_start,
-			     DRM_GMEM_ATTR_PINNED, 1), 0);
+			     DRM_GMEM_ATTR_READ_MOSTLY, 1), 0);
 	igt_assert_eq(entries(&ctx, info.va_start, info.va_end - info.va_start, range, 4), 1);
-	igt_assert_eq_u64(range[0].advice[DRM_GMEM_ATTR_PINNED], 1);
+	igt_assert_eq_u64(range[0].advice[DRM_GMEM_ATTR_READ_MOSTLY], 1);
+	/* More than there can be on a device. */
 	igt_assert_eq(advise(&ctx, info.va_start, info.va_end - info.va_start,
-			     DRM_GMEM_ATTR_PINNED, 0), 0);
+			     DRM_GMEM_ATTR_PINNED, 1), -ENOMEM);
+	igt_assert_eq(entries(&ctx, info.va_start, info.va_end - info.va_start, range, 4), 1);
+	igt_assert_eq_u64(range[0].advice[DRM_GMEM_ATTR_PINNED], 0);
+	igt_assert_eq(advise(&ctx, info.va_start, info.va_end - info.va_start,
+			     DRM_GMEM_ATTR_READ_MOSTLY, 0), 0);
 	igt_assert_eq(entries(&ctx, info.va_start, info.va_end - info.va_start, range, 4), 1);
 	assert_default(&range[0]);
 	igt_assert_eq(npu_vm_destroy(ctx.fd, ctx.vm), 0);

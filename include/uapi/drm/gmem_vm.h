@@ -394,7 +394,18 @@ enum drm_gmem_attr_kind {
 	DRM_GMEM_ATTR_GRANULARITY = 7,
 	/** @DRM_GMEM_ATTR_MIGRATION_POLICY: which pages move: DRM_GMEM_MIGRATE_*. (later) */
 	DRM_GMEM_ATTR_MIGRATION_POLICY = 8,
-	/** @DRM_GMEM_ATTR_PINNED: 1: once in device memory, pages stay there. (later) */
+	/**
+	 * @DRM_GMEM_ATTR_PINNED: 1: once in device memory, pages stay there, whoever else needs room. They leave it
+	 * only if the CPU touches them, as they are unmapped or written after a fork, or by a prefetch to
+	 * the host. What is on the device already as this changes goes to the host, and comes back as any other
+	 * memory does. (mirror)
+	 *
+	 * It is charged for all addresses that have it, whatever is there, as long as they have it and the VM exists:
+	 * to the user who first pinned something in this VM, by the byte (RLIMIT_MEMLOCK; with CAP_IPC_LOCK nothing is
+	 * charged), and to the device in chunks (2 MiB if its memory has 32 of them, and else a power of two near
+	 * a 128th of it, 64 KiB at least): each chunk of addresses counts that has one. All VMs together may
+	 * have half of the device's memory pinned. What FOLLOW would add and can't be charged is not pinned.
+	 */
 	DRM_GMEM_ATTR_PINNED = 9,
 	/** @DRM_GMEM_ATTR_EVICTION_PRIORITY: 0 normal, 1 evict first, 2 evict last. (mirror) */
 	DRM_GMEM_ATTR_EVICTION_PRIORITY = 10,
@@ -460,8 +471,9 @@ struct drm_gmem_attr {
  *
  * Errors: -EINVAL (@va or @size not a multiple of the smallest page size; @size zero; @num_attrs above
  * 64; @num_attrs zero without RESET), -ERANGE (outside the device's address space), -ENOENT (VM),
- * -EIO (the VM is unusable), -EFAULT, -ENOMEM (also as what follows a growing area could not be noted:
- * then the attributes are set).
+ * -EIO (the VM is unusable), -EFAULT, -EPERM (PINNED, and the limit of locked memory is 0), -ENOMEM (also more
+ * PINNED than the user or the device may have; also as what follows a growing area could not be noted: then the
+ * attributes are set).
  */
 struct drm_gmem_advise {
 	/** @vm_id: the VM. */

@@ -154,6 +154,23 @@ impl Attr {
 }
 
 impl Attr {
+    /// Pages stay in device memory.
+    pub const PINNED: Self = Self {
+        kind: AttrKind::Pinned,
+        value: 1,
+    };
+    /// Pages need not stay in device memory.
+    pub const NOT_PINNED: Self = Self {
+        kind: AttrKind::Pinned,
+        value: 0,
+    };
+
+    /// What attributes become by setting some, in order, after all others were set to their defaults, if `reset`.
+    pub fn apply(attrs: &[Self], reset: bool, old: AttrSet) -> AttrSet {
+        let base = if reset { AttrSet::DEFAULT } else { old };
+        attrs.iter().fold(base, |set, attr| set.with(*attr))
+    }
+
     /// Whether it says how the page table of a device has memory that is mirrored, or where that is.
     pub fn is_seen_in_page_table(&self) -> bool {
         matches!(
@@ -162,6 +179,7 @@ impl Attr {
                 | AttrKind::Access
                 | AttrKind::ReadOnly
                 | AttrKind::Exec
+                | AttrKind::Pinned
                 | AttrKind::Driver
         )
     }
@@ -311,8 +329,7 @@ impl AttrMap {
         let mut rest = Some(range);
         while let Some(range) = rest {
             let (old, piece) = self.get(range);
-            let base = if reset { AttrSet::DEFAULT } else { old };
-            let new = attrs.iter().fold(base, |set, attr| set.with(*attr));
+            let new = Attr::apply(attrs, reset, old);
             if new != old {
                 if new == AttrSet::DEFAULT {
                     self.map.clear(piece, |_| ());

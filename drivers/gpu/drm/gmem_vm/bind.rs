@@ -655,6 +655,7 @@ impl<D: Driver> Vm<D> {
         queues.iter().for_each(BindQueue::finish);
         let (mappings, attrs, absent) = {
             let mut space = self.space.lock();
+            self.end_pinned(&mut space);
             (
                 core::mem::take(&mut space.mappings),
                 core::mem::take(&mut space.attrs),

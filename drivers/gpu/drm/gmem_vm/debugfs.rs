@@ -39,6 +39,7 @@ use kernel::{
     fmt,
     prelude::*,
     str::CString,
+    sync::atomic::Relaxed,
     uaccess::UserSliceReader, //
 };
 
@@ -192,7 +193,7 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
     let (counts, clock) = (state.evictor.counts, state.evictor.clock);
     writeln!(
         f,
-        "blocks={} evictions={} failed={} to_host={} dropped={} refaults={} spared={} spilled={} restored={} copies={} history={}",
+        "blocks={} evictions={} failed={} to_host={} dropped={} refaults={} spared={} spilled={} restored={} copies={} history={} pinned={}",
         clock.now,
         counts.evictions,
         counts.failed,
@@ -204,8 +205,9 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         counts.restored,
         pool.copies().count(),
         state.evictor.bytes(),
+        device.pinned.load(Relaxed),
     )?;
-    writeln!(f, "chunk pages taken filled needed hot priority")?;
+    writeln!(f, "chunk pages taken filled needed hot priority pinned")?;
     for (i, chunk) in state.chunks.iter().enumerate() {
         let Some(chunk) = chunk else {
             continue;
@@ -213,14 +215,15 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         let facts = &chunk.facts;
         writeln!(
             f,
-            "{} {} {} {} {} {} {:?}",
+            "{} {} {} {} {} {} {:?} {}",
             i,
             pool.used_of(i),
             facts.taken,
             facts.filled,
             facts.needed,
             u8::from(facts.hot),
-            facts.priority
+            facts.priority,
+            u8::from(chunk.pin.is_some()),
         )?;
     }
     drop(state);

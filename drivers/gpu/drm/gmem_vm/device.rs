@@ -78,6 +78,8 @@ pub struct Device<D: Driver> {
     /// Held while that is set; true once none may be.
     #[pin]
     pub(crate) mirroring_closed: Mutex<bool>,
+    /// Chunks of memory that VMs have pinned, or may have.
+    pub(crate) pinned: Atomic<usize>,
     /// Number of the policy by which memory is evicted.
     evict_policy: Atomic<usize>,
     /// Buffer objects that the evictor may take.
@@ -106,6 +108,7 @@ impl<D: Driver> Device<D> {
             vms <- new_mutex!(KVec::new(), "gmem_vm::Device::vms"),
             mirroring: SetOnce::new(),
             mirroring_closed <- new_mutex!(false, "gmem_vm::Device::mirroring"),
+            pinned: Atomic::new(0),
             evict_policy: Atomic::new(0),
             objects <- new_mutex!(Objects::new(), "gmem_vm::Device::objects"),
             latency <- Latency::new(),

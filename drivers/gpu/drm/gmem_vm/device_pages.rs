@@ -52,6 +52,7 @@ use crate::{
     },
     latency::Phase,
     memory::MemoryBlock,
+    pin::Allowed,
     range::VaRange,
     transfer::{
         bytes,
@@ -118,6 +119,8 @@ pub(crate) struct Chunk {
     /// Keeps the memory.
     _block: MemoryBlock,
     pub(crate) facts: Facts,
+    /// The VM whose memory stays in it ([`crate::pin`]), if it has any.
+    pub(crate) pin: Option<usize>,
     /// Blocks that have memory in it, the last ones.
     pub(crate) homes: [Option<Home>; HOMES],
     /// Someone is about to evict it.
@@ -134,8 +137,17 @@ pub(crate) struct Chunk {
 pub(crate) struct Visit {
     pub(crate) home: Home,
     pub(crate) priority: Priority,
+    /// If it comes to stay: how many chunks the VM may have for that.
+    pub(crate) pin: Option<Arc<Allowed>>,
     /// Since the first claim: when that block was needed before it was evicted, if it was.
     pub(crate) need: Option<Option<u64>>,
+}
+
+impl Visit {
+    /// The VM whose memory comes to stay, if it does.
+    fn pin_of(&self) -> Option<usize> {
+        self.pin.as_ref().map(|_| self.home.vm)
+    }
 }
 
 pub(crate) struct State<D: Driver> {
@@ -199,6 +211,7 @@ impl<D: Driver> Chunks<D> {
         *state.chunks.get_mut(chunk)? = Some(Chunk {
             _block: block,
             facts: Facts::default(),
+            pin: None,
             homes: [None; HOMES],
             leaving: false,
             tried: 0,
@@ -210,11 +223,11 @@ impl<D: Driver> Chunks<D> {
         Some(chunk)
     }
 
-    /// A chunk that is ours and fulfils a condition.
-    fn find(&self, state: &State<D>, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    /// A chunk that is ours and fulfils a condition: what is known of it, and how many of its pages are used.
+    fn find(&self, state: &State<D>, fits: impl Fn(&Chunk, usize) -> bool) -> Option<usize> {
         let of = |chunk: &usize| {
             let ours = state.chunks[*chunk].as_ref();
-            ours.is_some_and(|c| !c.leaving) && fits(self.used(*chunk))
+            ours.is_some_and(|c| !c.leaving && fits(c, self.used(*chunk)))
         };
         Some(state.recent)
             .filter(|recent| *recent < state.chunks.len())
@@ -224,7 +237,7 @@ impl<D: Driver> Chunks<D> {
 
     /// A chunk of which all pages are free.
     fn find_empty(&self, state: &mut State<D>, device: &drm::Device<D>) -> Option<usize> {
-        self.find(state, |used| used == 0)
+        self.find(state, |_, used| used == 0)
             .or_else(|| self.grow(state, device))
     }
 
@@ -247,6 +260,7 @@ impl<D: Driver> Chunks<D> {
             // It may have been in use before.
             (ours.facts, ours.homes) = (Facts::default(), [None; HOMES]);
             ours.facts.taken = now;
+            ours.pin = visit.pin_of();
         }
         let facts = &mut ours.facts;
         (facts.filled, facts.needed) = (now, now);
@@ -260,7 +274,7 @@ impl<D: Driver> Chunks<D> {
             ours.homes.rotate_right(1);
             ours.homes[0] = Some(visit.home);
         }
-        if is_first && policy.has_hot() {
+        if is_first && visit.pin.is_none() && policy.has_hot() {
             self.admit(state, chunk, last);
         }
     }
@@ -282,9 +296,26 @@ impl<D: Driver> Chunks<D> {
     fn hot_set(&self, state: &State<D>) -> (HotSet, usize) {
         let ours = state.chunks.iter().enumerate();
         let facts = ours
-            .filter(|(i, _)| self.used(*i) > 0)
-            .filter_map(|(i, chunk)| Some((i, &chunk.as_ref()?.facts)));
-        (HotSet::of(facts), state.held.saturating_sub(self.kept + 1))
+            .filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)))
+            .filter(|(i, chunk)| self.used(*i) > 0 && chunk.pin.is_none())
+            .map(|(i, chunk)| (i, &chunk.facts));
+        let held = state.held.saturating_sub(self.pinned(state, |_| true));
+        (HotSet::of(facts), held.saturating_sub(self.kept + 1))
+    }
+
+    /// Chunks whose memory stays there, of VMs that fulfil a condition.
+    fn pinned(&self, state: &State<D>, of: impl Fn(usize) -> bool) -> usize {
+        let ours = state.chunks.iter().enumerate();
+        ours.filter(|(i, c)| self.used(*i) > 0 && c.as_ref().and_then(|c| c.pin).is_some_and(&of))
+            .count()
+    }
+
+    /// Whether whoever brings memory in may take one more chunk.
+    fn may_take(&self, state: &State<D>, visit: &Visit) -> bool {
+        let Some(allowed) = &visit.pin else {
+            return true;
+        };
+        self.pinned(state, |vm| vm == visit.home.vm) < allowed.chunks()
     }
 
     /// Makes chunks cold that are too many to be hot.
@@ -421,6 +452,9 @@ impl<D: Driver> Pool<D> {
         if state.closed {
             return None;
         }
+        if !chunks.may_take(&state, visit) {
+            return None;
+        }
         let chunk = chunks.find_empty(&mut state, device)?;
         let claim = pages.claim(chunks.pages_of(chunk))?;
         chunks.copies.free(chunks.pages_of(chunk));
@@ -443,13 +477,19 @@ impl<D: Driver> Pool<D> {
             return None;
         }
         // So that the device can map them as one.
-        let whole = match most >= chunks.size {
+        let may_take = chunks.may_take(&state, visit);
+        let whole = match may_take && most >= chunks.size {
             true => chunks.find_empty(&mut state, device),
             false => None,
         };
+        let pin = visit.pin_of();
+        let has_room = |c: &Chunk, used| used > 0 && used < chunks.size && c.pin == pin;
         let chunk = whole
-            .or_else(|| chunks.find(&state, |used| used > 0 && used < chunks.size))
-            .or_else(|| chunks.find_empty(&mut state, device))?;
+            .or_else(|| chunks.find(&state, has_room))
+            .or_else(|| match may_take {
+                true => chunks.find_empty(&mut state, device),
+                false => None,
+            })?;
         state.recent = chunk;
         let found = pages.find_free(chunks.pages_of(chunk), most)?;
         let count = found.len();
@@ -464,14 +504,25 @@ impl<D: Driver> Pool<D> {
 
     /// Takes chunks until so many bytes are free in ours, if there are any; returns how many are.
     pub(crate) fn reserve(&self, device: &drm::Device<D>, wanted: u64) -> u64 {
+        self.reserve_for(device, wanted, None)
+    }
+
+    /// As [`reserve`](Self::reserve), for memory of a VM that comes to stay.
+    pub(crate) fn reserve_for(
+        &self,
+        device: &drm::Device<D>,
+        wanted: u64,
+        pin: Option<usize>,
+    ) -> u64 {
         let mut state = self.0.state.lock();
         if state.closed {
             return 0;
         }
         let ours = state.chunks.iter().enumerate();
         let mut free = ours
-            .filter(|(_, chunk)| chunk.as_ref().is_some_and(|chunk| !chunk.leaving))
-            .map(|(i, _)| bytes(self.0.size.saturating_sub(self.0.used(i))))
+            .filter_map(|(i, chunk)| Some((self.0.used(i), chunk.as_ref()?)))
+            .filter(|(used, chunk)| !chunk.leaving && (*used == 0 || chunk.pin == pin))
+            .map(|(used, _)| bytes(self.0.size.saturating_sub(used)))
             .sum();
         while free < wanted && self.0.grow(&mut state, device).is_some() {
             free += bytes(self.0.size);
@@ -510,6 +561,43 @@ impl<D: Driver> Pool<D> {
     /// Makes chunks cold that are too many to be hot.
     pub(crate) fn cool(&self, state: &mut State<D>) {
         self.0.cool(state);
+    }
+
+    /// Whether pages, so many in a row from each of these on, are all in chunks whose memory stays.
+    pub(crate) fn are_pinned(&self, runs: &[(usize, usize)]) -> bool {
+        let state = self.0.state.lock();
+        let size = self.0.size;
+        let chunks = |&(page, count): &(usize, usize)| page / size..(page + count).div_ceil(size);
+        let mut chunks = runs.iter().flat_map(chunks);
+        chunks.all(|i| {
+            let chunk = state.chunks.get(i).and_then(|chunk| chunk.as_ref());
+            chunk.is_some_and(|chunk| chunk.pin.is_some())
+        })
+    }
+
+    /// Lets the memory of a VM stay in no more chunks than are allowed. Those that have least are as any other from now on.
+    pub(crate) fn limit_pinned(&self, vm: usize, allowed: &Allowed) {
+        let mut state = self.0.state.lock();
+        let most = allowed.chunks();
+        let mut count = self.0.pinned(&state, |of| of == vm);
+        while count > most {
+            let ours = state.chunks.iter().enumerate();
+            let least = ours
+                .filter(|(_, c)| c.as_ref().is_some_and(|c| c.pin == Some(vm)))
+                .map(|(i, _)| (self.0.used(i), i))
+                .filter(|(used, _)| *used > 0)
+                .min();
+            let Some(chunk) = least.and_then(|(_, i)| state.chunk(i)) else {
+                return;
+            };
+            chunk.pin = None;
+            count -= 1;
+        }
+    }
+
+    /// Bytes of a chunk of a memory of so many bytes.
+    pub(crate) fn chunk_bytes_of(size: u64) -> u64 {
+        bytes(Self::chunk_size((size >> PAGE_SHIFT) as usize))
     }
 
     /// Bytes of a chunk.

@@ -319,7 +319,8 @@ impl<D: Driver> State<D> {
         let ours = self.chunks.iter().enumerate();
         let (_, worth, chunk) = ours
             .filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)))
-            .filter(|(i, c)| !c.leaving && c.tried < round && c.facts.filled <= before && used(*i))
+            .filter(|(i, c)| !c.leaving && c.pin.is_none() && used(*i))
+            .filter(|(_, c)| c.tried < round && c.facts.filled <= before)
             .filter_map(|(i, c)| {
                 let worth = (c.facts.priority, policy.worth(&c.facts, &clock));
                 Some((turn(c)?, worth, i))
@@ -340,7 +341,9 @@ impl<D: Driver> State<D> {
         let ours = self.chunks.iter_mut().enumerate();
         let fresh = ours
             .filter_map(|(i, chunk)| Some((i, chunk.as_mut()?)))
-            .filter(|(_, c)| !c.ready && !c.leaving && c.facts.filled + SETTLED <= now);
+            .filter(|(_, c)| {
+                !c.ready && !c.leaving && c.pin.is_none() && c.facts.filled + SETTLED <= now
+            });
         for (slot, (chunk, ours)) in found.iter_mut().zip(fresh) {
             ours.ready = true;
             *slot = Some(Victim::new(chunk, ours));
@@ -350,14 +353,15 @@ impl<D: Driver> State<D> {
 }
 
 impl<D: Driver> Pool<D> {
-    /// Makes room for so many bytes of a block, as far as that is possible by evicting what has come before some time.
+    /// Makes room for so many bytes of a block, as far as that is possible by evicting what has come before some time;
+    /// `pin`: its VM, if they come to stay.
     ///
     /// Process context, sleeps; no lock of a VM may be held. `EINTR` if the process is being killed.
     pub(crate) fn make_room(
         pages: &Arc<Pages<D>>,
         device: &drm::Device<D>,
         home: &Home,
-        wanted: u64,
+        (wanted, pin): (u64, Option<usize>),
         before: u64,
     ) -> Result {
         let pool = pages.owner();
@@ -370,7 +374,7 @@ impl<D: Driver> Pool<D> {
         let before = before.min(pool.settled());
         let (mut evicted, mut busy) = (0, 0);
         loop {
-            let available = pool.reserve(device, wanted);
+            let available = pool.reserve_for(device, wanted, pin);
             let is_enough = available >= wanted && (evicted == 0 || evicted >= batch);
             if is_enough {
                 return Ok(());

@@ -280,6 +280,7 @@ pub(crate) struct Treatment {
     driver: u64,
     shift: u64,
     priority: Priority,
+    pin: bool,
 }
 
 impl Treatment {
@@ -290,8 +291,11 @@ impl Treatment {
         const NONE: u64 = 1;
         const IN_PLACE: u64 = 3;
         let access = advice.get(AttrKind::Access);
+        let pin = advice.get(AttrKind::Pinned) != 0;
         let goal = match advice.get(AttrKind::PreferredLocation) {
             _ if access == IN_PLACE => Goal::Stay,
+            // What is on the device stays there.
+            LOCATION_HOST..LOCATION_DEVICE if pin => Goal::Stay,
             LOCATION_DEVICE => Goal::Device,
             LOCATION_HOST..LOCATION_DEVICE => Goal::Host,
             _ => Goal::Device,
@@ -307,6 +311,7 @@ impl Treatment {
                 shift => shift,
             },
             priority: priority(advice),
+            pin,
         }
     }
 
@@ -348,6 +353,7 @@ impl Treatment {
             makes: true,
             goal: self.goal,
             priority: self.priority,
+            pin: self.pin,
             evicts: u64::MAX,
             why: trace::Why::Fault,
         })

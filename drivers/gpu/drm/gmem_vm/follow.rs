@@ -11,7 +11,12 @@
 //! lock.
 
 use crate::{
-    attrs::AttrKind,
+    attrs::{
+        Attr,
+        AttrKind,
+        AttrMap,
+        AttrSet, //
+    },
     driver::Driver,
     kapi::{
         area::{
@@ -74,12 +79,21 @@ impl<D: Driver> Space<D> {
     }
 
     /// Resets the attributes in a range that go when memory does.
-    fn reset(&mut self, range: VaRange) -> Result {
+    fn reset(&mut self, vm: &Vm<D>, range: VaRange) -> Result {
         let mut rest = Some(range);
         while let Some(left) = rest {
             let (set, part) = self.attrs.get(left);
             if set.get(AttrKind::AutoReset) != 0 {
-                self.attrs.advise(part, &[], true)?;
+                let change = vm.change_pinned(
+                    self,
+                    part,
+                    |_| AttrSet::DEFAULT,
+                    |map| map.advise(part, &[], true),
+                )?;
+                if !change.is_none() {
+                    // The memory is not there any more.
+                    vm.limit_pinned();
+                }
             }
             rest = VaRange::from_bounds(part.end(), range.end());
         }
@@ -170,7 +184,7 @@ impl<D: Driver> Vm<D> {
                 };
                 if let Some(range) = range {
                     for part in &space.mirrors(range, Some(distance))? {
-                        space.reset(part.0)?;
+                        space.reset(self, part.0)?;
                     }
                 }
                 view += 1;
@@ -192,12 +206,28 @@ impl<D: Driver> Vm<D> {
                 };
                 let start = range.start() + (at - *cpu);
                 if let Some(gap) = VaRange::from_bounds(start, start + (used - at)) {
-                    space.reset(gap)?;
+                    space.reset(self, gap)?;
                 }
                 at = used + size;
             }
         }
         Ok(())
+    }
+
+    /// Gives a range the attributes of what lies before it, up to where something was advised already; returns where that
+    /// is. What can't be charged is not pinned.
+    fn grow(&self, space: &mut Space<D>, range: VaRange, set: AttrSet) -> Result<u64> {
+        let part = match space.attrs.get(range) {
+            (AttrSet::DEFAULT, part) => part,
+            _ => return Ok(range.start()),
+        };
+        let fill = |map: &mut AttrMap, set| map.fill(part, set).map(drop);
+        let grown = self.change_pinned(space, part, |_| set, |map| fill(map, set));
+        if grown.is_err() {
+            // Whether that was it or not.
+            fill(&mut space.attrs, set.with(Attr::NOT_PINNED))?;
+        }
+        Ok(part.end())
     }
 
     fn follow_grown(&self, space: &mut Space<D>) -> Result {
@@ -214,8 +244,7 @@ impl<D: Driver> Vm<D> {
                 let behind = VaRange::from_bounds(end, end + (grown - (cpu + 1)))
                     .and_then(|range| range.intersect(&mapping?));
                 if let Some(range) = behind {
-                    let held = space.attrs.fill(range, set)?;
-                    space.follow.ends[i] = held;
+                    space.follow.ends[i] = self.grow(space, range, set)?;
                 }
             }
             i += 1;

@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`fault`] [`hold`] [`sync`] [`dependencies`] | what an author calls |
 //! | seeing it | [`debugfs`] [`usage`] [`latency`] [`kapi::trace`] | what to show |
-//! | advice | [`attrs`] [`follow`] [`prefetch`] | what userspace wants of a range |
+//! | advice | [`attrs`] [`follow`] [`pin`] [`prefetch`] | what userspace wants of a range |
 //! | eviction | [`evict`] | what leaves a device that is full |
 //! | mirrors | [`attach`] [`mirror`] [`populate`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
 //! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] [`bind_queue`] [`query`] | where every page is |
@@ -73,6 +73,7 @@ pub mod memory;
 pub mod mirror;
 pub mod object;
 pub mod page_table;
+pub mod pin;
 pub mod populate;
 pub mod prefetch;
 pub mod query;

@@ -136,6 +136,8 @@ pub(crate) struct Order<A> {
     pub(crate) attrs: A,
     /// How soon it shall leave the device again.
     pub(crate) priority: Priority,
+    /// Whether it shall stay there.
+    pub(crate) pin: bool,
     /// What has come to the device up to this time may make room for it ([`Vm::device_time`]).
     pub(crate) evicts: u64,
     /// What it is brought in for.
@@ -146,7 +148,7 @@ pub(crate) struct Order<A> {
 
 impl<A: Copy + PartialEq> Order<A> {
     /// The process's addresses for device addresses of the block.
-    fn cpu(&self, range: &VaRange) -> Range<usize> {
+    pub(crate) fn cpu(&self, range: &VaRange) -> Range<usize> {
         let start = self.mirrored.cpu + (range.start() - self.block.start());
         start as usize..(start + range.size()) as usize
     }
@@ -249,6 +251,7 @@ impl<D: Driver> Vm<D> {
         match order.goal {
             Goal::Stay => (),
             Goal::Device => {
+                self.bring_unpinned(process, buffer, order)?;
                 self.make_room(process, buffer, order)?;
                 // What does not move is mapped where it is.
                 self.move_to_device(process, order, done)?;
@@ -548,7 +551,8 @@ impl<D: Driver> Vm<D> {
             return Ok(());
         };
         let size = order.block.size();
-        let available = pages.owner().reserve(&self.device, size);
+        let pin = order.pin.then(|| self.number());
+        let available = pages.owner().reserve_for(&self.device, size, pin);
         if available >= size {
             return Ok(());
         }
@@ -581,6 +585,7 @@ impl<D: Driver> Vm<D> {
         let wanted = missing.min(movable);
         if wanted > available {
             let (device, home) = (&self.device, self.home(order));
+            let wanted = (wanted, pin);
             let make_room = || Pool::make_room(pages, device, &home, wanted, order.evicts);
             device.latency().time(Phase::MakeRoom, make_room)?;
         }
@@ -604,6 +609,7 @@ impl<D: Driver> Vm<D> {
         let mut visit = Visit {
             home: self.home(order),
             priority: order.priority,
+            pin: order.pin.then(|| self.allowed.clone()),
             need: None,
         };
         let mut counts = (0, 0);
@@ -657,6 +663,21 @@ impl<D: Driver> Vm<D> {
         result
     }
 
+    /// Moves what is to stay on the device, and came there otherwise, to the host, so that it comes back to stay.
+    fn bring_unpinned(
+        &self,
+        process: &Process<D>,
+        buffer: &mut Buffer,
+        order: &Order<Attrs<D>>,
+    ) -> Result {
+        match self.device.process_pages().filter(|_| order.pin) {
+            Some(pages) if self.is_elsewhere(pages, process, buffer, order)? => {
+                self.move_to_host(process, order, &mut Done::default())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Moves what is in device memory to the host. Adds how many bytes.
     fn move_to_host(
         &self,
@@ -688,7 +709,7 @@ impl<D: Driver> Vm<D> {
 
     /// Does something for each area of the process's memory map, as far as it lies in a range, by pieces no larger
     /// than a huge folio, with the memory map locked.
-    fn each_area(
+    pub(crate) fn each_area(
         &self,
         process: &Process<D>,
         range: Range<usize>,

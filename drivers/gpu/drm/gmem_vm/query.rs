@@ -151,22 +151,34 @@ impl<D: Driver> Vm<D> {
     /// Sets attributes in a range, in order; all of its others to their defaults, if `reset`.
     ///
     /// What is mirrored there and in the page table is taken out if that says how it has to be, so that it comes
-    /// back in the new way as the device touches it.
+    /// back in the new way as the device touches it. What is pinned now and was not, or the other way round, is brought
+    /// to the host.
     ///
     /// Process context, may sleep; takes the VM lock.
     ///
     /// # Errors
     ///
-    /// `ENOENT` (VM destroyed), `EIO` (VM unusable), `ENOMEM`: nothing has changed.
+    /// `ENOENT` (VM destroyed), `EIO` (VM unusable), `ENOMEM`, `EPERM` (nothing may be pinned): nothing has changed.
     pub fn advise(&self, range: VaRange, attrs: &[Attr], reset: bool) -> Result {
         let mut space = self.space.lock();
         self.check_space(&space)?;
         self.settle(&mut space)?;
-        space.attrs.advise(range, attrs, reset)?;
+        if attrs.iter().any(|attr| *attr == Attr::PINNED) {
+            space.pinned.ask();
+        }
+        let change = self.change_pinned(
+            &mut space,
+            range,
+            |old| Attr::apply(attrs, reset, old),
+            |map| map.advise(range, attrs, reset),
+        )?;
         let remembered = self.remember(&mut space, range);
         drop(space);
         if reset || attrs.iter().any(Attr::is_seen_in_page_table) {
             self.forget(range);
+        }
+        if !change.is_none() {
+            self.carry_out(&change);
         }
         remembered
     }

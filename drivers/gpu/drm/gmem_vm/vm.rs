@@ -28,6 +28,10 @@ use crate::{
     },
     object::ObjectHandle,
     page_table::PageTable,
+    pin::{
+        Allowed,
+        Pinned, //
+    },
     range::VaRange,
     range_set::RangeSet, //
 };
@@ -65,6 +69,8 @@ fn next_number() -> u64 {
 pub(crate) struct Space<D: Driver> {
     pub(crate) mappings: MappingTree<ObjectHandle<D>, Attrs<D>>,
     pub(crate) attrs: AttrMap,
+    /// What of them is charged.
+    pub(crate) pinned: Pinned,
     /// How they follow the process.
     pub(crate) follow: Follow,
     /// Objects that are mapped, and of which the page table has nothing ([`crate::absent`]).
@@ -118,6 +124,8 @@ pub struct Vm<D: Driver> {
     /// Faults of the device that have no answer yet.
     #[pin]
     pub(crate) faults: Mutex<Faults<D>>,
+    /// How much of the device it may have pinned.
+    pub(crate) allowed: Arc<Allowed>,
     /// The device did not confirm a change: what it has cached is unknown.
     pub(crate) failed: Atomic<bool>,
     pub(crate) default_queue: Arc<BindQueue<D>>,
@@ -138,6 +146,7 @@ impl<D: Driver> Vm<D> {
                 space <- new_mutex!(Space {
                     mappings: MappingTree::new(),
                     attrs: AttrMap::new(),
+                    pinned: Pinned::default(),
                     follow: Follow::default(),
                     absent: KVec::new(),
                     closed: false,
@@ -154,6 +163,7 @@ impl<D: Driver> Vm<D> {
                 }, "gmem_vm::Vm::tables"),
                 attachment <- new_mutex!(Attachment::None, "gmem_vm::Vm::attachment"),
                 faults <- new_mutex!(Faults::new(), "gmem_vm::Vm::faults"),
+                allowed: Allowed::new()?,
                 failed: Atomic::new(false),
                 default_queue,
                 device: device.into(),

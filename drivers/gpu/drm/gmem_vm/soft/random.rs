@@ -290,7 +290,16 @@ impl<'a> Run<'a> {
         for (attr, _, _) in &attrs {
             list.push(*attr, GFP_KERNEL)?;
         }
-        self.vm.advise(range(first, pages)?, &list, reset)?;
+        let result = self.vm.advise(range(first, pages)?, &list, reset);
+        let pinned = attrs
+            .iter()
+            .filter(|(_, kind, _)| *kind == AttrKind::Pinned);
+        if pinned.last().is_some_and(|(_, _, value)| *value != 0) {
+            // There is no memory that could be.
+            assert!(result.is_err_and(|e| e == ENOMEM));
+            return Ok(());
+        }
+        result?;
         for page in &mut self.model[first..first + pages] {
             if reset {
                 page.advice = [0; uapi::ADVICE];
