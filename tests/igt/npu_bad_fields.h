@@ -276,10 +276,30 @@ static const struct bad vm_stats[] = {
 	{}
 };
 
+static const struct bad discard[] = {
+	{ FIELD(drm_gmem_discard, vm_id), IS(0, -ENOENT) },
+	{ FIELD(drm_gmem_discard, vm_id), IS(ALL32, -ENOENT) },
+	{ FIELD(drm_gmem_discard, vm_id), ID(dead_vm) },
+	{ FIELD(drm_gmem_discard, vm_id), ID(others_vm) },
+	{ FIELD(drm_gmem_discard, flags), EACH_BIT(ALL32 & ~3ull) },
+	{ FIELD(drm_gmem_discard, flags), IS(DRM_GMEM_DISCARD_UNDO | DRM_GMEM_DISCARD_PREFETCH, -EINVAL) },
+	{ FIELD(drm_gmem_discard, va), EACH_BIT(0xfff) },
+	{ FIELD(drm_gmem_discard, va), IS(1ull << 48, -ERANGE) },
+	{ FIELD(drm_gmem_discard, va), IS((1ull << 48) - KIB(60), -ERANGE) },
+	{ FIELD(drm_gmem_discard, va), IS(1ull << 63, -ERANGE) },
+	{ FIELD(drm_gmem_discard, va), IS(~0ull << 12, -ERANGE) },
+	{ FIELD(drm_gmem_discard, size), IS(0, -EINVAL) },
+	{ FIELD(drm_gmem_discard, size), EACH_BIT(0xfff) },
+	{ FIELD(drm_gmem_discard, size), IS(1ull << 48, -ERANGE) },
+	{ FIELD(drm_gmem_discard, size), IS(~0ull << 12, -ERANGE) },
+	{}
+};
+
 static const struct bad *const tables[IOCTLS] = {
 	query_device, vm_create, vm_destroy, bo_create, bo_mmap, bind, unbind,
 	queue_create, queue_destroy, submit, job_status, query,
 	bind_queue_create, bind_queue_destroy, advise, query_range, prefetch, vm_stats,
+	discard,
 };
 
 #endif /* NPU_BAD_FIELDS_H */

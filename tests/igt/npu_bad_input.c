@@ -15,7 +15,8 @@ IGT_TEST_DESCRIPTION("Bad values in each field of each ioctl");
 enum which {
 	QUERY_DEVICE, VM_CREATE, VM_DESTROY, BO_CREATE, BO_MMAP, BIND, UNBIND,
 	QUEUE_CREATE, QUEUE_DESTROY, SUBMIT, JOB_STATUS, QUERY,
-	BIND_QUEUE_CREATE, BIND_QUEUE_DESTROY, ADVISE, QUERY_RANGE, PREFETCH, VM_STATS, IOCTLS,
+	BIND_QUEUE_CREATE, BIND_QUEUE_DESTROY, ADVISE, QUERY_RANGE, PREFETCH, VM_STATS,
+	DISCARD, IOCTLS,
 };
 
 static const struct {
@@ -40,6 +41,7 @@ static const struct {
 	[QUERY_RANGE] = { "query-range", DRM_IOCTL_NPU_QUERY_RANGE },
 	[PREFETCH] = { "prefetch", DRM_IOCTL_NPU_PREFETCH },
 	[VM_STATS] = { "vm-stats", DRM_IOCTL_NPU_VM_STATS },
+	[DISCARD] = { "discard", DRM_IOCTL_NPU_DISCARD },
 };
 
 union arg {
@@ -61,6 +63,7 @@ union arg {
 	struct drm_gmem_query_range query_range;
 	struct drm_gmem_prefetch prefetch;
 	struct drm_gmem_vm_stats vm_stats;
+	struct drm_gmem_discard discard;
 };
 
 /* What bad values are made of. */
@@ -183,6 +186,11 @@ static union arg valid(enum which which)
 	case VM_STATS:
 		arg.vm_stats.vm_id = scene.ctx.vm;
 		break;
+	case DISCARD:	/* as with a prefetch */
+		arg.discard.vm_id = scene.ctx.vm;
+		arg.discard.va = scene.bo.va;
+		arg.discard.size = KIB(64);
+		break;
 	default:
 		break;
 	}
@@ -292,6 +300,9 @@ static void test_commands_range(void)
 		arg = valid(PREFETCH);
 		arg.prefetch.va = scene.va_start - PAGE;
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, ioctls[PREFETCH].request, &arg), -ERANGE);
+		arg = valid(DISCARD);
+		arg.discard.va = scene.va_start - PAGE;
+		igt_assert_eq(npu_ioctl(scene.ctx.fd, ioctls[DISCARD].request, &arg), -ERANGE);
 	}
 }
 
@@ -299,7 +310,7 @@ static void test_commands_range(void)
 static void test_out_fields(void)
 {
 	static const enum which calls[] = {
-		QUERY_DEVICE, BO_MMAP, JOB_STATUS, QUERY, PREFETCH, VM_STATS,
+		QUERY_DEVICE, BO_MMAP, JOB_STATUS, QUERY, PREFETCH, VM_STATS, DISCARD,
 	};
 	int fd = npu_open();
 
@@ -325,6 +336,10 @@ static void test_out_fields(void)
 		case PREFETCH:
 			arg.prefetch.moved = ~0ull;
 			arg.prefetch.mapped = ~0ull;
+			break;
+		case DISCARD:
+			arg.discard.discarded = ~0ull;
+			arg.discard.retained = ~0ull;
 			break;
 		case VM_STATS:
 			memset(&arg.vm_stats.faults, 0xff,

@@ -17,7 +17,7 @@ static const unsigned long requests[] = {
 	DRM_IOCTL_NPU_SUBMIT, DRM_IOCTL_NPU_JOB_STATUS, DRM_IOCTL_NPU_QUERY,
 	DRM_IOCTL_NPU_BIND_QUEUE_CREATE, DRM_IOCTL_NPU_BIND_QUEUE_DESTROY,
 	DRM_IOCTL_NPU_ADVISE, DRM_IOCTL_NPU_QUERY_RANGE, DRM_IOCTL_NPU_PREFETCH,
-	DRM_IOCTL_NPU_VM_STATS,
+	DRM_IOCTL_NPU_VM_STATS, DRM_IOCTL_NPU_DISCARD,
 };
 
 static struct scene {
@@ -376,7 +376,7 @@ static void test_unknown(void)
 {
 	uint8_t arg[256] = {};
 
-	for (unsigned int nr = DRM_NPU_VM_STATS + 1; nr < DRM_COMMAND_END - DRM_COMMAND_BASE; nr++) {
+	for (unsigned int nr = DRM_NPU_DISCARD + 1; nr < DRM_COMMAND_END - DRM_COMMAND_BASE; nr++) {
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, DRM_IO(DRM_COMMAND_BASE + nr), arg), -EINVAL);
 		igt_assert_eq(npu_ioctl(scene.ctx.fd, _IOC(_IOC_READ | _IOC_WRITE, DRM_IOCTL_BASE,
 							   DRM_COMMAND_BASE + nr, 64), arg), -EINVAL);

@@ -411,5 +411,6 @@ impl drm::Driver for Npu {
         (uapi::QUERY_RANGE, IOWR, gmem_vm::uapi::QueryRange, gmem_vm::ioctl::query_range),
         (uapi::PREFETCH, IOWR, gmem_vm::uapi::Prefetch, gmem_vm::ioctl::prefetch),
         (uapi::VM_STATS, IOWR, gmem_vm::uapi::VmStats, gmem_vm::ioctl::vm_stats),
+        (uapi::DISCARD, IOWR, gmem_vm::uapi::Discard, gmem_vm::ioctl::discard),
     }
 }

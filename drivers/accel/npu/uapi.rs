@@ -96,3 +96,4 @@ pub(crate) const ADVISE: u32 = 0x0e;
 pub(crate) const QUERY_RANGE: u32 = 0x0f;
 pub(crate) const PREFETCH: u32 = 0x10;
 pub(crate) const VM_STATS: u32 = 0x11;
+pub(crate) const DISCARD: u32 = 0x12;

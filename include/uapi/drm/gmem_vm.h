@@ -606,6 +606,53 @@ struct drm_gmem_prefetch {
 };
 
 /**
+ * struct drm_gmem_discard - say that the contents of mirrored memory are not needed
+ *
+ * What of a mirrored range is in device memory, and the process may write, becomes *discarded*: it is taken out
+ * of the page tables of all devices, leaves device memory before anything else if there is no room, and when it
+ * does, or the CPU touches it, nothing is copied: the process finds zeroes there. When a device accesses it before
+ * that, it finds what was there, and it is not discarded any more. Until the first access after this it is
+ * one or the other, but always the process's own; from then on it is memory as any other. An access that
+ * is under way meanwhile may come before or after.
+ *
+ * What is in the host is left alone, and so is what a fork has left to two processes, unless one of them has
+ * written it since: neither may change it for the other; what is in use by the kernel just now; and what is not memory of
+ * the process, or not mirrored. None of that is an error.
+ *
+ * Errors: -EINVAL (@flags, also both; @va or @size not a multiple of the smallest page size; @size zero), -ERANGE
+ * (outside the device's address space), -ENOENT (VM), -EPERM (without UNDO: a part is mirrored with
+ * READONLY), -EBUSY (UNDO: the process's memory changes all the time), -ENOMEM, -EINTR (the calling process is being
+ * killed), -ESRCH (the process whose memory it is has ended), -EIO (the VM is unusable). With PREFETCH also those of
+ * struct drm_gmem_prefetch. Whichever it is, it may be done in part.
+ */
+struct drm_gmem_discard {
+	/** @vm_id: the VM. */
+	__u32 vm_id;
+	/** @flags: at most one of DRM_GMEM_DISCARD_*. */
+	__u32 flags;
+/** @DRM_GMEM_DISCARD_UNDO: the contents are needed again, as far as they are still there. */
+#define DRM_GMEM_DISCARD_UNDO		(1u << 0)
+/**
+ * @DRM_GMEM_DISCARD_PREFETCH: bring the range to the device, as a prefetch to DRM_GMEM_LOCATION_DEVICE, but
+ * don't copy what is in the host: the device finds zeroes there. What is on the device already stays as it is, and
+ * is not discarded. What does not come for lack of room, or since another process has it, too, keeps its
+ * contents.
+ */
+#define DRM_GMEM_DISCARD_PREFETCH	(1u << 1)
+	/** @va: device address, a multiple of the smallest page size. */
+	__u64 va;
+	/** @size: bytes, a multiple of the smallest page size, not zero. */
+	__u64 size;
+	/**
+	 * @discarded: out: bytes that became discarded and were not; with PREFETCH those that came to the
+	 * device without being copied.
+	 */
+	__u64 discarded;
+	/** @retained: out: with UNDO, bytes that were discarded, have all of their contents, and are not any more. */
+	__u64 retained;
+};
+
+/**
  * struct drm_gmem_vm_stats - what mirroring has done in a VM
  *
  * All but @mirrored, @extents and @bytes count from the VM's creation and never go back.

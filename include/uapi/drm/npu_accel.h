@@ -199,6 +199,7 @@ struct drm_npu_query {
 #define DRM_NPU_QUERY_RANGE		0x0f
 #define DRM_NPU_PREFETCH		0x10
 #define DRM_NPU_VM_STATS		0x11
+#define DRM_NPU_DISCARD			0x12
 
 #define DRM_IOCTL_NPU_QUERY_DEVICE	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY_DEVICE, struct drm_gmem_query_device)
 #define DRM_IOCTL_NPU_VM_CREATE		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_VM_CREATE, struct drm_gmem_vm_create)
@@ -218,6 +219,7 @@ struct drm_npu_query {
 #define DRM_IOCTL_NPU_QUERY_RANGE	DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_QUERY_RANGE, struct drm_gmem_query_range)
 #define DRM_IOCTL_NPU_PREFETCH		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_PREFETCH, struct drm_gmem_prefetch)
 #define DRM_IOCTL_NPU_VM_STATS		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_VM_STATS, struct drm_gmem_vm_stats)
+#define DRM_IOCTL_NPU_DISCARD		DRM_IOWR(DRM_COMMAND_BASE + DRM_NPU_DISCARD, struct drm_gmem_discard)
 
 #if defined(__cplusplus)
 }

@@ -193,7 +193,7 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
     let (counts, clock) = (state.evictor.counts, state.evictor.clock);
     writeln!(
         f,
-        "blocks={} evictions={} failed={} to_host={} dropped={} refaults={} spared={} spilled={} restored={} copies={} history={} pinned={}",
+        "blocks={} evictions={} failed={} to_host={} dropped={} refaults={} spared={} spilled={} restored={} copies={} history={} pinned={} discarded={}",
         clock.now,
         counts.evictions,
         counts.failed,
@@ -206,6 +206,7 @@ fn show_memory<D: Driver>(device: &DeviceRef<D>, f: Formatter<'_, '_>) -> fmt::R
         pool.copies().count(),
         state.evictor.bytes(),
         device.pinned.load(Relaxed),
+        pool.dead().spared(),
     )?;
     writeln!(f, "chunk pages taken filled needed hot priority pinned")?;
     for (i, chunk) in state.chunks.iter().enumerate() {

@@ -16,6 +16,7 @@
 
 use crate::{
     device::DeviceRef,
+    discard::Dead,
     driver::Driver,
     evict::{
         lirs::HotSet,
@@ -178,6 +179,8 @@ struct Chunks<D: Driver> {
     used: KVVec<Atomic<usize>>,
     /// What pages were in the host, as long as the device has not written to them.
     copies: Arc<HostCopies>,
+    /// Pages of which nobody needs what is in them.
+    dead: Dead,
     /// Pages that came back to the host, for whatever reason: copied, and not copied.
     back: (Atomic<u64>, Atomic<u64>),
     _shrinker: Shrinker<HostCopies>,
@@ -402,6 +405,7 @@ impl<D: Driver> Pool<D> {
             used.push(Atomic::new(0), GFP_KERNEL)?;
         }
         let kept = policy::kept(pages / size);
+        let dead = Dead::new(pages / size, size)?;
         let copies = Arc::new(HostCopies::new(pages)?, GFP_KERNEL)?;
         let shrinker = Shrinker::new(c"gmem_vm-copies", copies.clone())?;
         let chunks = Arc::pin_init(
@@ -418,6 +422,7 @@ impl<D: Driver> Pool<D> {
                 kept,
                 used,
                 copies,
+                dead,
                 back: (Atomic::new(0), Atomic::new(0)),
                 _shrinker: shrinker,
                 give_back <- new_work!("gmem_vm::Pool::give_back"),
@@ -458,6 +463,7 @@ impl<D: Driver> Pool<D> {
         let chunk = chunks.find_empty(&mut state, device)?;
         let claim = pages.claim(chunks.pages_of(chunk))?;
         chunks.copies.free(chunks.pages_of(chunk));
+        chunks.dead.clear(chunks.pages_of(chunk));
         let before = chunks.used.get(chunk)?.fetch_add(HUGE, Full);
         let policy = device.evict_policy().policy();
         chunks.fill(&mut state, chunk, before == 0, visit, policy);
@@ -495,6 +501,7 @@ impl<D: Driver> Pool<D> {
         let count = found.len();
         let claim = pages.claim(found.clone())?;
         // Whoever frees them has not done so yet, perhaps, and it is somebody else's copy.
+        chunks.dead.clear(found.clone());
         chunks.copies.free(found);
         let before = chunks.used.get(chunk)?.fetch_add(count, Full);
         let policy = device.evict_policy().policy();
@@ -534,6 +541,11 @@ impl<D: Driver> Pool<D> {
     /// mapped, and has to be taken before it is mapped writable.
     pub(crate) fn copies(&self) -> &HostCopies {
         &self.0.copies
+    }
+
+    /// Which pages are dead ([`crate::discard`]).
+    pub(crate) fn dead(&self) -> &Dead {
+        &self.0.dead
     }
 
     /// Takes note that pages come back to the host: so many are copied, and so many are not.
@@ -680,6 +692,7 @@ impl<D: Driver> Drop for Pool<D> {
 
 impl<D: Driver> DeviceMemory for Pool<D> {
     fn freed(&self, pages: Range<usize>) {
+        self.0.dead.clear(pages.clone());
         self.0.copies.free(pages.clone());
         // They are of one folio or one claim, and so of one chunk.
         let Some(used) = self.0.used.get(pages.start / self.0.size) else {

@@ -285,8 +285,8 @@ impl<D: Driver> State<D> {
         }
     }
 
-    /// The chunk that is worth least, was not tried in this round, and filled before some time; for memory of a block, if that
-    /// is known.
+    /// The chunk that is worth least, was not tried in this round, and filled before some time, or one that is dead; for memory of a
+    /// block, if that is known.
     fn choose(
         &mut self,
         policy: &dyn Policy,
@@ -294,6 +294,7 @@ impl<D: Driver> State<D> {
         before: u64,
         home: Option<&Home>,
         used: impl Fn(usize) -> bool,
+        dead: impl Fn(usize) -> bool,
     ) -> Option<Victim> {
         let clock = self.evictor.clock;
         // Who is alone shares with no one.
@@ -317,13 +318,18 @@ impl<D: Driver> State<D> {
             }
         };
         let ours = self.chunks.iter().enumerate();
-        let (_, worth, chunk) = ours
+        let (.., worth, chunk) = ours
             .filter_map(|(i, chunk)| Some((i, chunk.as_ref()?)))
             .filter(|(i, c)| !c.leaving && c.pin.is_none() && used(*i))
-            .filter(|(_, c)| c.tried < round && c.facts.filled <= before)
+            .filter(|(i, c)| c.tried < round && (c.facts.filled <= before || dead(*i)))
             .filter_map(|(i, c)| {
+                let turn = match dead(i) {
+                    true => None,
+                    false => Some(turn(c)?),
+                };
                 let worth = (c.facts.priority, policy.worth(&c.facts, &clock));
-                Some((turn(c)?, worth, i))
+                // What is dead is first.
+                Some((turn, worth, i))
             })
             .min()?;
         let ours = self.chunk(chunk)?;
@@ -534,6 +540,7 @@ impl<D: Driver> Pool<D> {
         let asks = home.is_some();
         let policy_asks = asks && policy.asks();
         let fits = |chunk| self.used_of(chunk) > 0 && self.memory_of(chunk).end <= end;
+        let dead = |chunk| self.dead().of_chunk(chunk) >= self.used_of(chunk);
         if policy_asks {
             let settled = self.state().settled();
             for victim in settled.iter().flatten() {
@@ -542,7 +549,9 @@ impl<D: Driver> Pool<D> {
         }
         let mut asked = 0;
         loop {
-            let victim = self.state().choose(policy, round, before, home, fits)?;
+            let victim = self
+                .state()
+                .choose(policy, round, before, home, fits, dead)?;
             if asks && self.is_held(device, &victim) {
                 if let Some(chunk) = self.state().chunk(victim.chunk) {
                     chunk.leaving = false;

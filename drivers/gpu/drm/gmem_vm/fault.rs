@@ -354,6 +354,7 @@ impl Treatment {
             goal: self.goal,
             priority: self.priority,
             pin: self.pin,
+            blank: false,
             evicts: u64::MAX,
             why: trace::Why::Fault,
         })

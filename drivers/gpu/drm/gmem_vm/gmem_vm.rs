@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | driver surface | [`driver`] [`page_table`] [`ioctl`] [`mod@file`] [`fault`] [`hold`] [`sync`] [`dependencies`] | what an author calls |
 //! | seeing it | [`debugfs`] [`usage`] [`latency`] [`kapi::trace`] | what to show |
-//! | advice | [`attrs`] [`follow`] [`pin`] [`prefetch`] | what userspace wants of a range |
+//! | advice | [`attrs`] [`follow`] [`pin`] [`prefetch`] [`discard`] | what userspace wants of a range |
 //! | eviction | [`evict`] | what leaves a device that is full |
 //! | mirrors | [`attach`] [`mirror`] [`populate`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
 //! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] [`bind_queue`] [`query`] | where every page is |
@@ -57,6 +57,7 @@ pub mod debugfs;
 pub mod dependencies;
 pub mod device;
 pub mod device_pages;
+pub mod discard;
 pub mod driver;
 pub mod evict;
 pub mod fault;

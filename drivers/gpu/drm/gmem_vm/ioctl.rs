@@ -21,6 +21,7 @@ use crate::{
         BoObject,
         Placement, //
     },
+    discard::Discard,
     driver::{
         Access,
         Driver,
@@ -424,6 +425,27 @@ pub fn prefetch<D: Driver>(
     let done = vm.prefetch(range, prefetch::goal(args.location)?)?;
     args.moved = done.moved;
     args.mapped = done.mapped;
+    Ok(0)
+}
+
+/// `struct drm_gmem_discard`
+pub fn discard<D: Driver>(
+    device: &Registered<D>,
+    _data: &RegData<'_, D>,
+    args: &mut uapi::Discard,
+    file: &drm::File<File<D>>,
+) -> Result<u32> {
+    check::<D>(device, &[])?;
+    let what = match args.flags {
+        0 => Discard::Drop,
+        uapi::DISCARD_PREFETCH => Discard::Replace,
+        uapi::DISCARD_UNDO => Discard::Keep,
+        _ => return Err(EINVAL),
+    };
+    let vm = file.inner().vm(args.vm_id)?;
+    let done = vm.discard(va_range::<D>(args.va, args.size)?, what)?;
+    args.discarded = done.discarded;
+    args.retained = done.retained;
     Ok(0)
 }
 

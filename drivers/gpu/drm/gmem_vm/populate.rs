@@ -138,6 +138,8 @@ pub(crate) struct Order<A> {
     pub(crate) priority: Priority,
     /// Whether it shall stay there.
     pub(crate) pin: bool,
+    /// Nobody needs what is in it.
+    pub(crate) blank: bool,
     /// What has come to the device up to this time may make room for it ([`Vm::device_time`]).
     pub(crate) evicts: u64,
     /// What it is brought in for.
@@ -175,6 +177,8 @@ pub(crate) struct Done {
     pub(crate) moved: u64,
     /// Bytes of the block that the page table has.
     pub(crate) mapped: u64,
+    /// Bytes that were not copied to the device, since nobody needs what is in them.
+    pub(crate) blank: u64,
 }
 
 type Plan<D> = <<D as Driver>::PageTable as PageTable>::Plan;
@@ -272,6 +276,7 @@ impl<D: Driver> Vm<D> {
                 Err(e) if e == EBUSY => continue,
                 Err(e) => return Err(e),
             };
+            self.leave_dead(&mut snapshot, order);
             self.protect_copied(&mut snapshot, order);
             match self.commit(snapshot, order, began, attempt > 0) {
                 Ok(mapped) => {
@@ -433,6 +438,7 @@ impl<D: Driver> Vm<D> {
             return Err(if same { Miss::Stale } else { Miss::Other });
         };
         for piece in pieces(self, &valid, order) {
+            self.live(piece.frame.location, piece.range.size());
             mapped += piece.range.size();
             let frames = &mirrors.frames;
             let is_there = !is_empty
@@ -592,7 +598,8 @@ impl<D: Driver> Vm<D> {
         Ok(())
     }
 
-    /// Moves what can move to device memory. Adds how many bytes are there now that were not, or were not at all.
+    /// Moves what can move to device memory. Adds how many bytes are there now that were not, or were not at all; and how many
+    /// of them were not copied although they were there.
     fn move_to_device(
         &self,
         process: &Process<D>,
@@ -613,7 +620,8 @@ impl<D: Driver> Vm<D> {
             need: None,
         };
         let mut counts = (0, 0);
-        let keeps = self.device.evict_policy().policy().keeps_copies();
+        let mut blank = 0;
+        let keeps = !order.blank && self.device.evict_policy().policy().keeps_copies();
         let result = self.each_area(process, cpu, |area, range| {
             if !can_move(&area) {
                 return Ok(());
@@ -627,11 +635,12 @@ impl<D: Driver> Vm<D> {
                 let at = range.start + (page << PAGE_SHIFT);
                 order.makes && at + PAGE_SIZE > wanted.start && at < wanted.end
             };
-            match transfer.to_device(pages, &mut migration, make, &mut visit) {
-                Ok(()) => (),
+            let moves = transfer.to_device(pages, &mut migration, make, &mut visit, order.blank);
+            let left_out = match moves {
+                Ok(pages) => pages,
                 Err(e) if e == ENODEV => return Err(e),
                 Err(_) => return Ok(()),
-            }
+            };
             let first = range.start;
             let keep = |page: usize, pfn: usize, copy: HostCopy| {
                 let at = first + (page << PAGE_SHIFT);
@@ -646,7 +655,9 @@ impl<D: Driver> Vm<D> {
                 true => migration.commit_keeping(keep),
                 false => migration.commit(),
             };
-            let (copied, made) = (bytes(moved.pages), bytes(moved.made));
+            let left_out = left_out.min(moved.pages);
+            blank += bytes(left_out);
+            let (copied, made) = (bytes(moved.pages - left_out), bytes(moved.made + left_out));
             counts.0 += copied;
             counts.1 += made;
             if copied + made > 0 {
@@ -660,6 +671,7 @@ impl<D: Driver> Vm<D> {
         all.to_device += counts.0;
         all.made += counts.1;
         done.moved += counts.0 + counts.1;
+        done.blank += blank;
         result
     }
 

@@ -20,11 +20,15 @@ use crate::{
     },
     populate::{
         Done,
-        Goal, //
+        Goal,
+        Order, //
     },
     range::VaRange,
     uapi,
-    vm::Vm, //
+    vm::{
+        Attrs,
+        Vm, //
+    }, //
 };
 use kernel::prelude::*;
 
@@ -45,6 +49,16 @@ impl<D: Driver> Vm<D> {
     /// Brings mirrored memory to where it should be, and into the page table; see `struct
     /// drm_gmem_prefetch`.
     pub(crate) fn prefetch(&self, range: VaRange, goal: Option<Goal>) -> Result<Done> {
+        self.bring(range, goal, |_| ())
+    }
+
+    /// As [`prefetch`](Self::prefetch), with orders changed as the caller likes.
+    pub(crate) fn bring(
+        &self,
+        range: VaRange,
+        goal: Option<Goal>,
+        change: impl Fn(&mut Order<Attrs<D>>),
+    ) -> Result<Done> {
         self.check()?;
         let mut buffer = Buffer::new();
         // Not what it brings itself.
@@ -77,11 +91,13 @@ impl<D: Driver> Vm<D> {
             order.goal = goal.unwrap_or(order.goal);
             order.evicts = evicts;
             order.why = Why::Prefetch;
+            change(&mut order);
             let process = self.subscription().ok_or(ESRCH)?;
             match self.populate(&process, &mut buffer, &order) {
                 Ok(done) => {
                     all.moved += done.moved;
                     all.mapped += done.mapped;
+                    all.blank += done.blank;
                 }
                 // Other mirrors or other advice than before: look again.
                 Err(e) if (e == EAGAIN || e == EBUSY) && tries < TRIES => {

@@ -93,6 +93,10 @@ struct Taker<'a, D: Driver> {
     pages: &'a Arc<Pages<D>>,
     claim: Option<Claim<Pool<D>>>,
     visit: &'a mut Visit,
+    /// Nobody needs what is in what he brings.
+    blank: bool,
+    /// Pages that were there and are not copied for that.
+    left_out: usize,
 }
 
 /// Pages that came back to the host.
@@ -184,7 +188,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
         copied
     }
 
-    /// Gives all that was collected host memory and copies it there, unless the host still has it.
+    /// Gives all that was collected host memory and copies it there, unless the host still has it, or nobody needs it.
     /// With `lost`, what the device does not copy any more becomes zero. Returns what came, if all is committed.
     ///
     /// # Errors
@@ -193,16 +197,22 @@ impl<'a, D: Driver> Transfer<'a, D> {
     pub(crate) fn to_host(&self, migration: &mut Migration<'_>, lost: bool) -> Result<Back> {
         let mut runs = Runs::default();
         let (node, zeroed) = (self.pages.node(), lost);
-        let mut fresh = HostPages::new();
+        let (mut fresh, mut blank) = (HostPages::new(), HostPages::new());
         let mut page = 0;
-        let mut dropped = 0;
+        let (mut dropped, mut spared) = (0, 0);
         let pool = self.pages.owner();
         while let Some(slot) = migration.next(page) {
             page = slot.page + (1 << slot.order);
             if slot.order > 0 {
                 // What was collected without a process is not split by the core.
                 let must = !migration.splits();
-                match LockedFolio::new(slot.order, node, zeroed, must) {
+                let is_dead = self.is_dead(&slot);
+                match LockedFolio::new(slot.order, node, zeroed || is_dead, must) {
+                    Ok(folio) if is_dead => {
+                        migration.set(&slot, folio);
+                        spared += 1 << slot.order;
+                        continue;
+                    }
                     Ok(folio) => {
                         self.send_back(migration, &slot, folio, &mut runs)?;
                         continue;
@@ -212,13 +222,19 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 }
             }
             for (i, part) in slot.split().enumerate() {
+                let here = (1 << slot.order) - i;
+                if self.is_dead(&part) {
+                    blank.fill(|| here + self.dead(migration, page), node, true)?;
+                    migration.set(&part, blank.take().ok_or(ENOMEM)?);
+                    spared += 1;
+                    continue;
+                }
                 let kept = self.index(&part).and_then(|i| pool.copies().take(i));
                 if let Some(folio) = kept.and_then(HostCopy::into_folio) {
                     migration.set(&part, folio);
                     dropped += 1;
                     continue;
                 }
-                let here = (1 << slot.order) - i;
                 fresh.fill(|| here + self.uncopied(migration, page), node, zeroed)?;
                 let folio = fresh.take().ok_or(ENOMEM)?;
                 self.send_back(migration, &part, folio, &mut runs)?;
@@ -229,6 +245,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
             _ => {
                 let copied = runs.pages();
                 pool.count_back(copied, dropped);
+                pool.dead().count_spared(spared);
                 Ok(Back { copied, dropped })
             }
         }
@@ -240,6 +257,22 @@ impl<'a, D: Driver> Transfer<'a, D> {
             Source::Pages(pfn) => self.pages.index(pfn),
             Source::Nothing => None,
         }
+    }
+
+    /// Whether nobody needs what is in a slot.
+    fn is_dead(&self, slot: &Slot) -> bool {
+        let dead = self.pages.owner().dead();
+        let index = self.index(slot);
+        index.is_some_and(|index| dead.has_all(index..index + (1 << slot.order)))
+    }
+
+    /// How many single pages were collected, from a page on, that are dead.
+    fn dead(&self, migration: &Migration<'_>, page: usize) -> usize {
+        let dead = self.pages.owner().dead();
+        let index = |pfn: usize| self.pages.index(pfn);
+        let all = migration.singles(page);
+        all.filter(|&pfn| index(pfn).is_some_and(|i| dead.has(i)))
+            .count()
     }
 
     /// How many single pages were collected, from a page on, of which the host has no copy.
@@ -268,7 +301,8 @@ impl<'a, D: Driver> Transfer<'a, D> {
     }
 
     /// Gives what was collected device memory, of these pages, and copies it there. What has no pages yet is made if
-    /// `make` says so of that page of the range. `visit` is what it comes for.
+    /// `make` says so of that page of the range. `visit` is what it comes for. With `blank` nobody needs what is in it: what no
+    /// other process has is filled with zeroes, and how many pages that are is returned.
     ///
     /// # Errors
     ///
@@ -279,12 +313,15 @@ impl<'a, D: Driver> Transfer<'a, D> {
         migration: &mut Migration<'_>,
         make: impl Fn(usize) -> bool,
         visit: &mut Visit,
-    ) -> Result {
+        blank: bool,
+    ) -> Result<usize> {
         let mut runs = Runs::default();
         let mut taker = Taker {
             pages,
             claim: None,
             visit,
+            blank,
+            left_out: 0,
         };
         let mut page = 0;
         while let Some(slot) = migration.next(page) {
@@ -298,7 +335,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 .then(|| Pool::claim_huge(pages, self.device, taker.visit)?.folio(slot.order))
                 .flatten();
             match folio {
-                Some(folio) => self.place(migration, &slot, folio, &mut runs)?,
+                Some(folio) => self.place(&mut taker, migration, &slot, folio, &mut runs)?,
                 None => {
                     for slot in slot.split() {
                         self.bring(&mut taker, migration, slot, &make, &mut runs)?;
@@ -306,7 +343,8 @@ impl<'a, D: Driver> Transfer<'a, D> {
                 }
             }
         }
-        self.copy(&runs, true)
+        self.copy(&runs, true)?;
+        Ok(taker.left_out)
     }
 
     /// Gives one page a place.
@@ -326,7 +364,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
             taker.claim = Pool::claim(taker.pages, self.device, left, taker.visit);
         }
         match taker.claim.as_mut().and_then(|claim| claim.folio(0)) {
-            Some(folio) => self.place(migration, &slot, folio, runs),
+            Some(folio) => self.place(taker, migration, &slot, folio, runs),
             // It is mapped where it is.
             None => Ok(()),
         }
@@ -334,6 +372,7 @@ impl<'a, D: Driver> Transfer<'a, D> {
 
     fn place(
         &self,
+        taker: &mut Taker<'_, D>,
         migration: &mut Migration<'_>,
         slot: &Slot,
         folio: LockedFolio,
@@ -342,6 +381,10 @@ impl<'a, D: Driver> Transfer<'a, D> {
         let device = self.pages.index(folio.pfn()).ok_or(EINVAL)?;
         let host = match slot.source {
             Source::Nothing => None,
+            Source::Pages(_) if taker.blank && slot.write => {
+                taker.left_out += 1 << slot.order;
+                None
+            }
             Source::Pages(pfn) => Some(pfn),
         };
         runs.push(device, host, 1 << slot.order)?;

@@ -237,6 +237,23 @@ pub struct Prefetch {
     pub mapped: u64,
 }
 
+/// See `struct drm_gmem_discard`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct Discard {
+    pub vm_id: u32,
+    pub flags: u32,
+    pub va: u64,
+    pub size: u64,
+    pub discarded: u64,
+    pub retained: u64,
+}
+
+/// `DRM_GMEM_DISCARD_UNDO`
+pub const DISCARD_UNDO: u32 = 1 << 0;
+/// `DRM_GMEM_DISCARD_PREFETCH`
+pub const DISCARD_PREFETCH: u32 = 1 << 1;
+
 /// See `struct drm_gmem_vm_stats`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes)]
 #[repr(C)]

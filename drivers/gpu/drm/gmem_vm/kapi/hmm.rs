@@ -294,6 +294,16 @@ impl<'w, 'b, T: Invalidate> Snapshot<'w, 'b, T> {
         }
     }
 
+    /// Forgets pages where `must` says so, given the address and the page frame number.
+    pub fn leave_out(&mut self, mut must: impl FnMut(usize, usize) -> bool) {
+        let start = self.window.range().start;
+        for (i, entry) in self.buffer.0.iter_mut().enumerate() {
+            if *entry & VALID != 0 && must(start + i * PAGE_SIZE, *entry & !FLAGS) {
+                *entry = 0;
+            }
+        }
+    }
+
     /// What was seen, if it is still so; to make ready for what [`validate`](Self::validate) will give.
     pub fn look(&self) -> Option<Valid<'_, '_>> {
         // INVARIANT: The snapshot was taken through this window.

@@ -72,6 +72,9 @@ pub struct Slot {
     pub order: u32,
     /// What is there.
     pub source: Source,
+    /// The process that it was collected from may write it as it is, which means that no other one has it. Not known of
+    /// [a device's pages](Migration::evict).
+    pub write: bool,
 }
 
 impl Slot {
@@ -84,6 +87,7 @@ impl Slot {
                 Source::Nothing => Source::Nothing,
                 Source::Pages(pfn) => Source::Pages(pfn + i),
             },
+            write: self.write,
         })
     }
 }
@@ -259,6 +263,7 @@ impl<'a> Migration<'a> {
             } else {
                 Source::Nothing
             },
+            write: entry & (VALID | WRITE) == VALID | WRITE,
         })
     }
 
