@@ -146,6 +146,8 @@ pub enum Operation {
     Allocate,
     /// Bring mirrored memory to where it should be.
     Prefetch,
+    /// Say whether the contents of mirrored memory are needed.
+    Discard,
     /// Ask what mirroring has done in an address space.
     VmStats,
     /// Create a queue.
@@ -183,6 +185,7 @@ impl fmt::Display for Operation {
             Self::QueryRange => "reading back a range",
             Self::Allocate => "allocating memory",
             Self::Prefetch => "prefetching",
+            Self::Discard => "discarding",
             Self::VmStats => "an address space's statistics",
             Self::QueueCreate => "creating a queue",
             Self::Submit => "submitting a job",
@@ -201,6 +204,9 @@ impl Operation {
     fn meaning(self, errno: Errno) -> &'static str {
         match (self, errno) {
             (_, Errno::NODEV) => "the device is gone",
+            (Self::Advise, Errno::NOMEM) => {
+                "no memory, or more pinned than the user or the device may have"
+            }
             (_, Errno::NOMEM) => "out of host memory",
             (_, Errno::FAULT) => "bad user pointer",
             (_, Errno::NOTTY) => "not an ioctl of this driver",
@@ -215,7 +221,9 @@ impl Operation {
                 "outside the address space, beyond the buffer, or not a process's address"
             }
             (Self::Bind, Errno::XDEV) => "the address space is attached to another process",
-            (Self::Bind | Self::Prefetch, Errno::SRCH) => "the mirrored process has ended",
+            (Self::Bind | Self::Prefetch | Self::Discard, Errno::SRCH) => {
+                "the mirrored process has ended"
+            }
             (Self::Bind, Errno::OPNOTSUPP) => "the device can't mirror memory",
             (Self::Bind, Errno::INVAL) => {
                 "misaligned, empty or too large range, bad flags, or a syncobj without a fence"
@@ -233,9 +241,12 @@ impl Operation {
                 Errno::IO,
             ) => "the address space is unusable",
             (Self::Prefetch, Errno::IO) => "the device failed",
-            (Self::Unbind | Self::Advise | Self::QueryRange | Self::Prefetch, Errno::RANGE) => {
-                "outside the address space"
-            }
+            (
+                Self::Unbind | Self::Advise | Self::QueryRange | Self::Prefetch | Self::Discard,
+                Errno::RANGE,
+            ) => "outside the address space",
+            (Self::Advise, Errno::PERM) => "no memory may be pinned, by the limit of locked memory",
+            (Self::Discard, Errno::PERM) => "the memory is mirrored to be read only",
             (Self::Prefetch, Errno::INVAL) => "misaligned or empty range, or a bad location",
             (Self::Advise, Errno::INVAL) => "misaligned or empty range, or a bad value",
             (Self::QueryRange, Errno::INVAL) => "misaligned or empty range",

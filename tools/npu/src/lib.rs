@@ -58,7 +58,7 @@ pub use command::CommandBuffer;
 pub use device::{Counters, Device, DeviceInfo, Driver};
 pub use error::{Error, FaultAccess, JobError, JobFailure, Operation, Result};
 pub use heap::Heap;
-pub use mirror::{Prefetched, VmStats};
+pub use mirror::{Discard, Discarded, Prefetched, VmStats};
 pub use queue::{Job, Queue, QueueStatus, Submission};
 pub use range::{Mapped, RangeInfo, Residency};
 pub use sync::{Fence, SyncPoint, Timeline, wait_all, wait_any};

@@ -21,6 +21,28 @@ pub struct Prefetched {
     pub mapped: u64,
 }
 
+/// What [discarding](Vm::discard) did, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discarded {
+    /// What became discarded and was not; with [`Discard::Replace`] what came to the device
+    /// without being copied.
+    pub discarded: u64,
+    /// What was discarded, has all of its contents, and is not discarded any more.
+    pub retained: u64,
+}
+
+/// What is to be done about the contents of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discard {
+    /// Nobody needs them: what is in device memory leaves it first, and isn't copied.
+    Drop,
+    /// Nobody needs them, and the memory is wanted on the device: it comes there without being
+    /// copied.
+    Replace,
+    /// They are needed, as far as they are still there.
+    Keep,
+}
+
 /// What mirroring has done in an address space, as `struct drm_gmem_vm_stats` describes it. All
 /// but `mirrored`, `extents` and `bytes` only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,6 +155,35 @@ impl Vm {
         Ok(Prefetched {
             moved: done.moved,
             mapped: done.mapped,
+        })
+    }
+
+    /// Says whether the contents of mirrored memory are needed, in whole pages of device addresses.
+    ///
+    /// Memory that was discarded reads as zeroes or as what was there, until the first access;
+    /// from then on it is as any other. What is in the host is left alone but by
+    /// [`Discard::Replace`], and so is what another process has, too.
+    ///
+    /// Errors: those of [`prefetch`](Self::prefetch), and [`PERM`](Errno::PERM) (the memory is
+    /// mirrored to be read only).
+    pub fn discard(&self, range: Range<u64>, what: Discard) -> Result<Discarded> {
+        let argument = uapi::Discard {
+            vm_id: self.id(),
+            flags: match what {
+                Discard::Drop => 0,
+                Discard::Replace => uapi::DISCARD_PREFETCH,
+                Discard::Keep => uapi::DISCARD_UNDO,
+            },
+            va: range.start,
+            size: range.end.saturating_sub(range.start),
+            ..Default::default()
+        };
+        let done = self
+            .device()
+            .call(Operation::Discard, |fd| sys::discard(fd, argument))?;
+        Ok(Discarded {
+            discarded: done.discarded,
+            retained: done.retained,
         })
     }
 

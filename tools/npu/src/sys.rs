@@ -91,6 +91,7 @@ plain! {
     query(Query) = IOCTL_NPU_QUERY;
     prefetch(Prefetch) = IOCTL_NPU_PREFETCH;
     vm_stats(VmStats) = IOCTL_NPU_VM_STATS;
+    discard(Discard) = IOCTL_NPU_DISCARD;
 }
 
 /// What `DRM_IOCTL_VERSION` tells.

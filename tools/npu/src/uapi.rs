@@ -195,6 +195,16 @@ structures! {
         mapped: u64,
     }
 
+    /// `struct drm_gmem_discard`.
+    Discard {
+        vm_id: u32,
+        flags: u32,
+        va: u64,
+        size: u64,
+        discarded: u64,
+        retained: u64,
+    }
+
     /// `struct drm_gmem_vm_stats`.
     VmStats {
         vm_id: u32,
@@ -321,6 +331,9 @@ pub const MIGRATE_SYSTEM: u64 = 1;
 
 pub const ADVISE_RESET: u32 = 1 << 0;
 
+pub const DISCARD_UNDO: u32 = 1 << 0;
+pub const DISCARD_PREFETCH: u32 = 1 << 1;
+
 pub const MAPPING_NONE: u32 = 0;
 pub const MAPPING_BO: u32 = 1;
 pub const MAPPING_SPARSE: u32 = 2;
@@ -373,3 +386,4 @@ pub const IOCTL_NPU_ADVISE: u32 = iow::<Advise>(BASE + 0x0e);
 pub const IOCTL_NPU_QUERY_RANGE: u32 = iowr::<QueryRange>(BASE + 0x0f);
 pub const IOCTL_NPU_PREFETCH: u32 = iowr::<Prefetch>(BASE + 0x10);
 pub const IOCTL_NPU_VM_STATS: u32 = iowr::<VmStats>(BASE + 0x11);
+pub const IOCTL_NPU_DISCARD: u32 = iowr::<Discard>(BASE + 0x12);

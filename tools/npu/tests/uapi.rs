@@ -86,6 +86,7 @@ fn facts() -> Facts {
         }
         "drm_gmem_query_range" = QueryRange { vm_id, flags, va, size, num_ranges, pad, ranges }
         "drm_gmem_prefetch" = Prefetch { vm_id, flags, va, size, location, moved, mapped }
+        "drm_gmem_discard" = Discard { vm_id, flags, va, size, discarded, retained }
         "drm_gmem_vm_stats" = VmStats {
             vm_id, flags, faults, merged, bad, retries, invalidations, to_device, made, stayed,
             mirrored, extents, bytes
@@ -151,6 +152,8 @@ fn facts() -> Facts {
         "DRM_GMEM_MIGRATE_ALL" = MIGRATE_ALL;
         "DRM_GMEM_MIGRATE_SYSTEM" = MIGRATE_SYSTEM;
         "DRM_GMEM_ADVISE_RESET" = ADVISE_RESET;
+        "DRM_GMEM_DISCARD_UNDO" = DISCARD_UNDO;
+        "DRM_GMEM_DISCARD_PREFETCH" = DISCARD_PREFETCH;
         "DRM_GMEM_MAPPING_NONE" = MAPPING_NONE;
         "DRM_GMEM_MAPPING_BO" = MAPPING_BO;
         "DRM_GMEM_MAPPING_SPARSE" = MAPPING_SPARSE;
@@ -193,6 +196,7 @@ fn facts() -> Facts {
         "DRM_IOCTL_NPU_QUERY_RANGE" = IOCTL_NPU_QUERY_RANGE;
         "DRM_IOCTL_NPU_PREFETCH" = IOCTL_NPU_PREFETCH;
         "DRM_IOCTL_NPU_VM_STATS" = IOCTL_NPU_VM_STATS;
+        "DRM_IOCTL_NPU_DISCARD" = IOCTL_NPU_DISCARD;
     }
     facts
 }
