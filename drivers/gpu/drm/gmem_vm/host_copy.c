@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * What of the memory management is inline and has no binding: for kapi/host_copy.rs.
+ * What of the memory management is inline and has no binding: for kapi/host_copy.rs
+ * and kapi/migrate.rs.
  */
 
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/swap.h>
 #include <linux/vmstat.h>
@@ -10,6 +12,7 @@
 bool gmem_vm_copy_may_stay(size_t pfn);
 void gmem_vm_copy_account(size_t pfn, int pages);
 void gmem_vm_copies_reclaimed(size_t pages);
+bool gmem_vm_has_left(size_t pfn);
 
 /* Whether nobody counts on it that the page can move: as in ZONE_MOVABLE or CMA. */
 bool gmem_vm_copy_may_stay(size_t pfn)
@@ -27,4 +30,13 @@ void gmem_vm_copy_account(size_t pfn, int pages)
 void gmem_vm_copies_reclaimed(size_t pages)
 {
 	mm_account_reclaimed_pages(pages);
+}
+
+/*
+ * Whether what was in a page has moved on, and somebody only has not let go of the page yet. It must be locked. The
+ * charge moves along with what is in it.
+ */
+bool gmem_vm_has_left(size_t pfn)
+{
+	return !mem_cgroup_disabled() && !folio_memcg_charged(pfn_folio(pfn));
 }

@@ -33,6 +33,11 @@ use kernel::{
     prelude::*, //
 };
 
+// Inline in the kernel; in `host_copy.c`.
+extern "C" {
+    fn gmem_vm_has_left(pfn: usize) -> bool;
+}
+
 const VALID: usize = bindings::MIGRATE_PFN_VALID as usize;
 const MIGRATE: usize = bindings::MIGRATE_PFN_MIGRATE as usize;
 const WRITE: usize = bindings::MIGRATE_PFN_WRITE as usize;
@@ -127,6 +132,23 @@ fn entries(pages: usize) -> Result<(KVVec<usize>, KVVec<usize>)> {
     Ok((new()?, new()?))
 }
 
+/// Leaves pages out of which what was in them has moved on: as the CPU faults on one, its fault holds on to it for a
+/// moment longer than the process does.
+///
+/// # Safety
+///
+/// They must have been collected by `migrate_device_pfns`, and be neither finalized nor changed.
+#[inline(never)]
+unsafe fn leave_out_moved(src: &mut [usize]) {
+    const BOTH: usize = VALID | MIGRATE;
+    for entry in src.iter_mut().filter(|entry| **entry & BOTH == BOTH) {
+        // SAFETY: By the requirements the page is locked, and valid.
+        if unsafe { gmem_vm_has_left(*entry >> SHIFT) } {
+            *entry &= !MIGRATE;
+        }
+    }
+}
+
 impl<'a> Migration<'a> {
     fn collect(
         area: Area<'a>,
@@ -216,6 +238,9 @@ impl<'a> Migration<'a> {
 
         // SAFETY: These are page frame numbers of the device, whose pages exist as long as `pages` does.
         to_result(unsafe { bindings::migrate_device_pfns(src.as_mut_ptr(), count) })?;
+
+        // SAFETY: What was collected is locked, and valid.
+        unsafe { leave_out_moved(&mut src) };
 
         // INVARIANT: It was just set up, and has no area.
         Ok(Self {
