@@ -535,6 +535,30 @@ struct drm_gmem_range {
 	__u64 attrs;
 	/** @advice: values of the attributes, by enum drm_gmem_attr_kind; the others are 0. */
 	__u64 advice[16];
+	/**
+	 * @faults: of a mirror, faults of the device that were served here, but for those that another one's service
+	 * answered. This, @refaults and @evicted are kept for blocks of addresses that come to the device
+	 * together, and are of all blocks that have some of the range. 16 blocks are remembered for each chunk of
+	 * device memory, 256 at least; with more than that, all of the VM are forgotten, and all begins anew.
+	 * So counts can go back.
+	 */
+	__u64 faults;
+	/** @refaults: of a mirror, how often blocks came to the device again after they had been evicted. */
+	__u64 refaults;
+	/** @evicted: of a mirror, why memory has last left the device, of the block that was needed last. */
+	__u32 evicted;
+/** @DRM_GMEM_EVICTED_NEVER: none has, as far as is known. */
+#define DRM_GMEM_EVICTED_NEVER		0
+/** @DRM_GMEM_EVICTED_MEMORY: memory of a process needed room. */
+#define DRM_GMEM_EVICTED_MEMORY		1
+/** @DRM_GMEM_EVICTED_OBJECT: a buffer object, or a page table, needed room. */
+#define DRM_GMEM_EVICTED_OBJECT		2
+/** @DRM_GMEM_EVICTED_ADVICE: by prefetch to the host, or as was advised. */
+#define DRM_GMEM_EVICTED_ADVICE		3
+/** @DRM_GMEM_EVICTED_CPU: the CPU accessed it. */
+#define DRM_GMEM_EVICTED_CPU		4
+	/** @pad2: zero. */
+	__u32 pad2;
 };
 
 /**

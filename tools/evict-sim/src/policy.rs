@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use vm_logic::evict::history::History;
+use vm_logic::evict::history::{Cause, History};
 use vm_logic::evict::lirs::HotSet;
 use vm_logic::evict::policy::{self, ASKED, Clock, Facts, Policy, PolicyKind, READIED, SETTLED};
 use vm_logic::range::VaRange;
@@ -194,7 +194,7 @@ impl Device<'_> {
         self.here.remove(&gone.block);
         self.cost.to_host += u64::from(gone.dirty || !self.setup.drops_clean);
         let range = self.range(gone.block);
-        let known = self.history.evict(range, gone.facts.needed);
+        let known = self.history.evict(range, gone.facts.needed, Cause::Memory);
         known.expect("memory");
     }
 

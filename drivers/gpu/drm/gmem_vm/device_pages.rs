@@ -19,6 +19,7 @@ use crate::{
     discard::Dead,
     driver::Driver,
     evict::{
+        history::Cause,
         lirs::HotSet,
         policy::{
             self,
@@ -41,6 +42,7 @@ use crate::{
         },
         migrate::{
             Migration,
+            Source,
             HUGE_ORDER,
             HUGE_SIZE, //
         },
@@ -113,6 +115,9 @@ pub(crate) struct Home {
     pub(crate) vm: usize,
     /// The device addresses.
     pub(crate) block: VaRange,
+    /// What the first of them mirrors, and whose that is, by the address of his memory map.
+    pub(crate) cpu: u64,
+    pub(crate) mm: usize,
 }
 
 /// A chunk that is ours.
@@ -575,6 +580,35 @@ impl<D: Driver> Pool<D> {
         self.0.cool(state);
     }
 
+    /// Takes note that the CPU has touched what a migration has collected.
+    fn count_touched(&self, pages: &Pages<D>, migration: &Migration<'_>) {
+        let mut state = self.0.state.lock();
+        let (mut page, mut last) = (0, None);
+        while let Some(slot) = migration.next(page) {
+            page = slot.page + (1 << slot.order);
+            let Source::Pages(pfn) = slot.source else {
+                continue;
+            };
+            let chunk = pages.index(pfn).map(|index| index / self.0.size);
+            if core::mem::replace(&mut last, chunk) == chunk {
+                continue;
+            }
+            let homes = chunk.and_then(|chunk| Some(state.chunk(chunk)?.homes));
+            for home in homes.iter().flatten().flatten() {
+                let (start, mm) = (migration.start() as u64, migration.mm());
+                let range = VaRange::new(start, bytes(migration.pages()));
+                let cpu = VaRange::new(home.cpu, home.block.size());
+                let (Ok(range), Ok(cpu)) = (range, cpu) else {
+                    continue;
+                };
+                if home.mm == mm && range.intersect(&cpu).is_some() {
+                    let evictor = &mut state.evictor;
+                    evictor.leave(home.vm, &home.block, Cause::Cpu);
+                }
+            }
+        }
+    }
+
     /// Whether pages, so many in a row from each of these on, are all in chunks whose memory stays.
     pub(crate) fn are_pinned(&self, runs: &[(usize, usize)]) -> bool {
         let state = self.0.state.lock();
@@ -717,6 +751,7 @@ impl<D: Driver> DeviceMemory for Pool<D> {
         let start = migration.start() as u64;
         let back = Transfer::new(&device, pages)?.to_host(migration, false)?;
         back.trace(0, start..start + bytes(migration.pages()), Why::Cpu);
+        pages.owner().count_touched(pages, migration);
         Ok(())
     }
 }

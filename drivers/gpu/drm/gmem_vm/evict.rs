@@ -72,7 +72,11 @@ pub mod share;
 pub mod uvm;
 
 use self::{
-    history::History,
+    history::{
+        Cause,
+        History,
+        Told, //
+    },
     objects::Worth,
     policy::{
         Clock,
@@ -220,6 +224,27 @@ impl Evictor {
         known.counts.refaults += u64::from(last.is_some());
         self.counts.refaults += u64::from(last.is_some());
         last
+    }
+
+    /// Takes note that a fault was served for a block.
+    pub(crate) fn fault(&mut self, home: &Home) {
+        if let Some(known) = self.known(home.vm) {
+            // What can't be remembered is not known.
+            let _ = known.history.fault(&home.block);
+        }
+    }
+
+    /// Takes note that something of a range of a VM has left the device, though not for others.
+    pub(crate) fn leave(&mut self, vm: usize, range: &VaRange, cause: Cause) {
+        if let Some(known) = self.known(vm) {
+            let _ = known.history.leave(range, cause);
+        }
+    }
+
+    /// What has become of a range of a VM.
+    pub(crate) fn told(&mut self, vm: usize, range: VaRange) -> Told {
+        let known = self.known(vm);
+        known.map_or(Told::default(), |known| known.history.told(range))
     }
 
     /// Forgets what it knows of a VM.
@@ -651,6 +676,10 @@ impl<D: Driver> Pool<D> {
         room: trace::Room,
     ) -> Result<usize> {
         let why = trace::Why::Evict;
+        let cause = match room {
+            trace::Room::Process => Cause::Memory,
+            trace::Room::Object => Cause::Object,
+        };
         let result = Self::bring_chunk_back(pages, device, victim.chunk, false, why);
         let home = victim.homes.iter().flatten().next();
         trace::evict(&trace::Eviction {
@@ -678,7 +707,7 @@ impl<D: Driver> Pool<D> {
                 // Of a VM that has ended nothing is kept.
                 if let Some(known) = state.evictor.known(home.vm) {
                     // What can't be remembered is not known.
-                    let _ = known.history.evict(home.block, victim.facts.needed);
+                    let _ = known.history.evict(home.block, victim.facts.needed, cause);
                     // All of it counts for who came last: as a rule a chunk is filled by one block.
                     if i == 0 {
                         known.counts.bytes += bytes(*pages);

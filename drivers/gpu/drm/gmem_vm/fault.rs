@@ -619,6 +619,9 @@ impl<D: Driver> Vm<D> {
             order.want = Want::Read;
             result = self.populate_into(process, buffer, &order, done);
         }
+        if result.is_ok() && order.makes {
+            self.count_fault(process, &order);
+        }
         result.map(|()| Served { block, around })
     }
 

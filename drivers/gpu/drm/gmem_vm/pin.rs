@@ -297,6 +297,7 @@ impl<D: Driver> Vm<D> {
                         Ok(())
                     },
                 );
+                self.count_left(&here);
                 if brought.is_err() {
                     // Nobody is there any more, or there is no memory for it in the host.
                     return;

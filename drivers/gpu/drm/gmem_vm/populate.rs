@@ -539,10 +539,12 @@ impl<D: Driver> Vm<D> {
     }
 
     /// By which the evictor knows an order's block.
-    fn home(&self, order: &Order<Attrs<D>>) -> Home {
+    pub(crate) fn home(&self, process: &Process<D>, order: &Order<Attrs<D>>) -> Home {
         Home {
             vm: self.number(),
             block: order.block,
+            cpu: order.mirrored.cpu,
+            mm: process.mm().as_raw().addr(),
         }
     }
 
@@ -590,7 +592,7 @@ impl<D: Driver> Vm<D> {
         }
         let wanted = missing.min(movable);
         if wanted > available {
-            let (device, home) = (&self.device, self.home(order));
+            let (device, home) = (&self.device, self.home(process, order));
             let wanted = (wanted, pin);
             let make_room = || Pool::make_room(pages, device, &home, wanted, order.evicts);
             device.latency().time(Phase::MakeRoom, make_room)?;
@@ -614,7 +616,7 @@ impl<D: Driver> Vm<D> {
         let cpu = order.cpu(&order.block);
         let wanted = order.cpu(&order.wanted);
         let mut visit = Visit {
-            home: self.home(order),
+            home: self.home(process, order),
             priority: order.priority,
             pin: order.pin.then(|| self.allowed.clone()),
             need: None,
@@ -702,6 +704,7 @@ impl<D: Driver> Vm<D> {
         };
         let latency = self.device.latency();
         let transfer = Transfer::new(&self.device, pages)?;
+        let before = done.moved;
         let why = match order.why {
             Why::Prefetch => Why::Prefetch,
             _ => Why::Advice,
@@ -716,7 +719,11 @@ impl<D: Driver> Vm<D> {
             back.trace(self.number, cpu, why);
             done.moved += bytes(migration.commit().pages);
             Ok(())
-        })
+        })?;
+        if done.moved > before {
+            self.count_left(&order.block);
+        }
+        Ok(())
     }
 
     /// Does something for each area of the process's memory map, as far as it lies in a range, by pieces no larger

@@ -4,6 +4,7 @@
 //! and what was advised.
 
 use crate::{
+    attach::Process,
     attrs::{
         Attr,
         AttrKind,
@@ -14,15 +15,18 @@ use crate::{
         Driver,
         MapAttrs, //
     },
+    evict::history::Cause,
     kapi::signal::check_killed,
     object::{
         Location,
         ObjectHandle, //
     },
+    populate::Order,
     range::VaRange,
     residency::Residency,
     uapi,
     vm::{
+        Attrs,
         Space,
         Vm, //
     }, //
@@ -183,6 +187,38 @@ impl<D: Driver> Vm<D> {
         remembered
     }
 
+    /// Adds to entries what has become of their memory.
+    fn tell(&self, entries: &mut [uapi::Range]) -> Result {
+        let Some(pages) = self.device.process_pages() else {
+            return Ok(());
+        };
+        let mirrors = |entry: &&mut uapi::Range| entry.mapping == uapi::MAPPING_MIRROR;
+        for entry in entries.iter_mut().filter(mirrors) {
+            let range = VaRange::new(entry.va, entry.size)?;
+            let told = pages.owner().state().evictor.told(self.number(), range);
+            entry.faults = told.faults.into();
+            entry.refaults = told.refaults.into();
+            entry.evicted = told.cause as u32;
+        }
+        Ok(())
+    }
+
+    /// Takes note that a fault was served.
+    pub(crate) fn count_fault(&self, process: &Process<D>, order: &Order<Attrs<D>>) {
+        if let Some(pages) = self.device.process_pages() {
+            let home = self.home(process, order);
+            pages.owner().state().evictor.fault(&home);
+        }
+    }
+
+    /// Takes note that memory of a range has left the device as someone asked for that.
+    pub(crate) fn count_left(&self, range: &VaRange) {
+        if let Some(pages) = self.device.process_pages() {
+            let mut state = pages.owner().state();
+            state.evictor.leave(self.number(), range, Cause::Advice);
+        }
+    }
+
     /// Appends to `entries`, as far as there is room, an entry for each part of a range that has all
     /// in common; returns what is left of the range.
     ///
@@ -223,6 +259,8 @@ impl<D: Driver> Vm<D> {
             }
             rest = VaRange::from_bounds(end, range.end());
         }
+        drop(space);
+        self.tell(entries)?;
         Ok(rest)
     }
 }

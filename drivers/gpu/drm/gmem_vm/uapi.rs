@@ -198,6 +198,10 @@ pub struct Range {
     pub bo_offset: u64,
     pub attrs: u64,
     pub advice: [u64; ADVICE],
+    pub faults: u64,
+    pub refaults: u64,
+    pub evicted: u32,
+    pub pad2: u32,
 }
 
 /// `DRM_GMEM_MAPPING_BO`

@@ -271,6 +271,13 @@ impl<'a> Migration<'a> {
         self.raw.start
     }
 
+    /// The address of the memory map of the process whose pages were collected, by which it can be told from others; 0 if pages
+    /// of a device were.
+    pub fn mm(&self) -> usize {
+        // SAFETY: By the type invariants the area is valid if there is one, and lives as long as `self`.
+        unsafe { self.raw.vma.as_ref() }.map_or(0, |area| area.vm_mm.addr())
+    }
+
     /// What was collected, from a page on: that page or one behind it.
     pub fn next(&self, page: usize) -> Option<Slot> {
         let found = self
