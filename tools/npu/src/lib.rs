@@ -60,7 +60,7 @@ pub use error::{Error, FaultAccess, JobError, JobFailure, Operation, Result};
 pub use heap::Heap;
 pub use mirror::{Discard, Discarded, Prefetched, VmStats};
 pub use queue::{Job, Queue, QueueStatus, Submission};
-pub use range::{Mapped, RangeInfo, Residency};
+pub use range::{Evicted, Mapped, RangeInfo, Residency};
 pub use sync::{Fence, SyncPoint, Timeline, wait_all, wait_any};
 pub use va::VaAllocator;
 pub use vm::Vm;

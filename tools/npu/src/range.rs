@@ -54,6 +54,19 @@ pub enum Mapped {
     },
 }
 
+/// Why memory has left the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evicted {
+    /// Memory of a process needed room.
+    Memory,
+    /// A buffer, or a page table, needed room.
+    Object,
+    /// By prefetch to the host, or as was advised.
+    Advice,
+    /// The CPU accessed it.
+    Cpu,
+}
+
 /// What is known of device addresses that have all in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeInfo {
@@ -63,6 +76,13 @@ pub struct RangeInfo {
     pub mapped: Mapped,
     /// What was advised, by kind; attributes that have their defaults are left out.
     pub advice: Vec<Attr>,
+    /// Of a mirror, faults of the device that were served. This and what follows is of all blocks
+    /// that have some of the range, as far as the kernel remembers them.
+    pub faults: u64,
+    /// Of a mirror, how often blocks came to the device again after they had been evicted.
+    pub refaults: u64,
+    /// Of a mirror, why memory has last left the device; none if it has not, or it was forgotten.
+    pub evicted: Option<Evicted>,
 }
 
 impl RangeInfo {
@@ -93,6 +113,14 @@ impl RangeInfo {
             },
             other => return Err(unknown("kind of mapping", other.into())),
         };
+        let evicted = match raw.evicted {
+            uapi::EVICTED_NEVER => None,
+            uapi::EVICTED_MEMORY => Some(Evicted::Memory),
+            uapi::EVICTED_OBJECT => Some(Evicted::Object),
+            uapi::EVICTED_ADVICE => Some(Evicted::Advice),
+            uapi::EVICTED_CPU => Some(Evicted::Cpu),
+            other => return Err(unknown("reason of eviction", other.into())),
+        };
         let advice = (0..)
             .zip(raw.advice)
             .filter(|(_, value)| *value != 0)
@@ -102,6 +130,9 @@ impl RangeInfo {
             range: raw.va..raw.va + raw.size,
             mapped,
             advice,
+            faults: raw.faults,
+            refaults: raw.refaults,
+            evicted,
         })
     }
 }
@@ -174,6 +205,10 @@ mod tests {
         );
 
         raw.mapping = uapi::MAPPING_MIRROR;
+        (raw.faults, raw.refaults, raw.evicted) = (3, 2, uapi::EVICTED_CPU);
+        let told = RangeInfo::decode(&raw).unwrap();
+        assert_eq!((told.faults, told.refaults), (3, 2));
+        assert_eq!(told.evicted, Some(Evicted::Cpu));
         raw.residency = uapi::RESIDENT_NOWHERE;
         assert_eq!(
             RangeInfo::decode(&raw).unwrap().mapped,
@@ -203,12 +238,13 @@ mod tests {
     fn what_is_unknown_is_an_error() {
         let raw = uapi::RangeEntry::default();
         assert_eq!(RangeInfo::decode(&raw).unwrap().mapped, Mapped::Nothing);
-        let mut bad = [raw; 5];
+        let mut bad = [raw; 6];
         bad[0].mapping = 4;
         bad[1].residency = 3;
         bad[2].flags = 4;
         bad[3].attrs = 3;
         bad[4].advice[15] = 1;
+        bad[5].evicted = 5;
         for raw in &bad {
             assert!(matches!(RangeInfo::decode(raw), Err(Error::Unknown { .. })));
         }

@@ -171,6 +171,10 @@ structures! {
         bo_offset: u64,
         attrs: u64,
         advice: [u64; 16],
+        faults: u64,
+        refaults: u64,
+        evicted: u32,
+        pad2: u32,
     }
 
     /// `struct drm_gmem_query_range`.
@@ -342,6 +346,12 @@ pub const MAPPING_MIRROR: u32 = 3;
 pub const RESIDENT_NOWHERE: u32 = 0;
 pub const RESIDENT_HOST: u32 = 1;
 pub const RESIDENT_DEVICE: u32 = 2;
+
+pub const EVICTED_NEVER: u32 = 0;
+pub const EVICTED_MEMORY: u32 = 1;
+pub const EVICTED_OBJECT: u32 = 2;
+pub const EVICTED_ADVICE: u32 = 3;
+pub const EVICTED_CPU: u32 = 4;
 
 pub const ATTR_CACHE_WRITE_BACK: u64 = 0;
 pub const ATTR_CACHE_UNCACHED: u64 = 1;

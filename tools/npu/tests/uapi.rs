@@ -82,7 +82,8 @@ fn facts() -> Facts {
         "drm_gmem_attr" = Attr { kind, pad, value }
         "drm_gmem_advise" = Advise { vm_id, flags, va, size, num_attrs, pad, attrs }
         "drm_gmem_range" = RangeEntry {
-            va, size, mapping, flags, residency, pad, bo_offset, attrs, advice
+            va, size, mapping, flags, residency, pad, bo_offset, attrs, advice, faults,
+            refaults, evicted, pad2
         }
         "drm_gmem_query_range" = QueryRange { vm_id, flags, va, size, num_ranges, pad, ranges }
         "drm_gmem_prefetch" = Prefetch { vm_id, flags, va, size, location, moved, mapped }
@@ -161,6 +162,11 @@ fn facts() -> Facts {
         "DRM_GMEM_RESIDENT_NOWHERE" = RESIDENT_NOWHERE;
         "DRM_GMEM_RESIDENT_HOST" = RESIDENT_HOST;
         "DRM_GMEM_RESIDENT_DEVICE" = RESIDENT_DEVICE;
+        "DRM_GMEM_EVICTED_NEVER" = EVICTED_NEVER;
+        "DRM_GMEM_EVICTED_MEMORY" = EVICTED_MEMORY;
+        "DRM_GMEM_EVICTED_OBJECT" = EVICTED_OBJECT;
+        "DRM_GMEM_EVICTED_ADVICE" = EVICTED_ADVICE;
+        "DRM_GMEM_EVICTED_CPU" = EVICTED_CPU;
         "NPU_ATTR_CACHE_WRITE_BACK" = ATTR_CACHE_WRITE_BACK;
         "NPU_ATTR_CACHE_UNCACHED" = ATTR_CACHE_UNCACHED;
         "NPU_ATTR_CACHE_WRITE_THROUGH" = ATTR_CACHE_WRITE_THROUGH;

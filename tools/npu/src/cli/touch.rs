@@ -32,15 +32,20 @@ pub fn run(args: &Args, device: &Device) -> Result {
     let queue = Queue::new(device)?;
     queue.run(&vm, code.address(), commands.len(), Duration::from_secs(60))?;
     let stats = vm.stats()?;
+    let told = vm.query_range(data.pages())?;
+    let evicted = told.iter().filter(|info| info.evicted.is_some());
+    let evicted: u64 = evicted.map(|info| info.range.end - info.range.start).sum();
     let last = data.cpu().value_at::<u32>(data.size() as usize - 4)?;
     if data.cpu().value_at::<u32>(0)? != PATTERN || last != PATTERN {
         return Err("the memory does not have what the job filled it with".into());
     }
     say(format_args!(
-        "{} MiB filled for the first time: {} faults, {} of them answered by others', {} MiB made on the device",
+        "{} MiB filled for the first time: {} faults, {} of them answered by others', {} MiB made on the device, \
+         {} MiB in ranges of which some has left it again",
         args.mib,
         stats.faults,
         stats.merged,
-        stats.made >> 20
+        stats.made >> 20,
+        evicted >> 20
     ))
 }

@@ -28,6 +28,9 @@ impl Setup<'_> {
             range,
             mapped: Mapped::Sparse { read_only: false },
             advice,
+            faults: 0,
+            refaults: 0,
+            evicted: None,
         };
         expect(
             "ranges",
@@ -89,6 +92,9 @@ impl Setup<'_> {
                 range: range.clone(),
                 mapped,
                 advice: vec![],
+                faults: 0,
+                refaults: 0,
+                evicted: None,
             }]
         };
         let there = Mapped::Bo {
