@@ -351,6 +351,81 @@ static void test_killed(void)
 	close(base);
 }
 
+/* Faults and refaults of a range, and the parts of it that have last left the device for some reason. */
+static struct drm_gmem_range told(const char *p, uint64_t size, uint32_t why)
+{
+	struct drm_gmem_range sum = {}, ranges[256];
+	unsigned int count = npu_ranges(&s.ctx, svm_va(p), size, ranges, ARRAY_LEN(ranges));
+
+	for (unsigned int i = 0; i < count; i++) {
+		sum.faults += ranges[i].faults;
+		sum.refaults += ranges[i].refaults;
+		if (ranges[i].evicted == why)
+			sum.size += ranges[i].size;
+		igt_assert_eq_u32(ranges[i].pad2, 0);
+	}
+	return sum;
+}
+
+static void touch_all(const char *p, uint64_t size)
+{
+	for (uint64_t at = 0; at < size; at += KIB(64))
+		igt_assert_eq(svm_read(&s, p + at, KIB(64)), 0);
+}
+
+/* What has become of memory, and why it was evicted last. */
+static void test_told(void)
+{
+	const uint64_t size = memory() / 4, all = 2 * memory();
+	char *p = svm_anon(size + KIB(64), SVM_SMALL), *q = svm_anon(all, SVM_DEFAULT);
+	char *start = (char *)npu_round_up(svm_va(p), KIB(64));
+	uint64_t faults, refaults;
+	uint32_t bo[64];
+	unsigned int bos = 0;
+
+	igt_assert_eq_u64(told(start, size, DRM_GMEM_EVICTED_NEVER).size, size);
+	igt_assert_eq_u64(told(start, size, 0).faults, 0);
+	svm_put(start, size, 1);
+	touch_all(start, size);
+	faults = told(start, size, 0).faults;
+	igt_assert_lt_u64(0, faults);
+	igt_assert_lte_u64(faults, svm_stats(&s).faults);
+	igt_assert_eq_u64(told(start, size, 0).refaults, 0);
+	igt_assert_eq_u64(told(start, size, DRM_GMEM_EVICTED_NEVER).size, size);
+
+	/* Others need room; then it comes back. */
+	touch_all(q, all);
+	touch_all(q, all);
+	igt_assert_lt_u64(0, told(start, size, DRM_GMEM_EVICTED_MEMORY).size);
+	touch_all(start, size);
+	igt_assert_lt_u64(0, told(start, size, 0).refaults);
+	igt_assert_lt_u64(faults, told(start, size, 0).faults);
+	svm_free(q, all);
+
+	svm_to_device(&s, start, size);
+	refaults = told(start, size, 0).refaults;
+	svm_assert_cpu(start, size, 1);
+	igt_assert_eq_u64(told(start, size, DRM_GMEM_EVICTED_CPU).size, size);
+	svm_to_device(&s, start, size);
+	svm_to_host(&s, start, size);
+	igt_assert_eq_u64(told(start, size, DRM_GMEM_EVICTED_ADVICE).size, size);
+	/* Neither is the evictor's doing. */
+	svm_to_device(&s, start, size);
+	igt_assert_eq_u64(told(start, size, 0).refaults, refaults);
+
+	while (bos < ARRAY_LEN(bo) &&
+	       !npu_bo_create(s.ctx.fd, memory() / 16, NPU_DEVICE, &bo[bos]))
+		bos++;
+	igt_assert_lt_u64(0, told(start, size, DRM_GMEM_EVICTED_OBJECT).size);
+	while (bos)
+		igt_assert_eq(npu_bo_close(s.ctx.fd, bo[--bos]), 0);
+
+	/* An object has nothing of that. */
+	igt_assert_eq_u64(npu_range_at(&s.ctx, s.stage.va).faults, 0);
+	igt_assert_eq_u32(npu_range_at(&s.ctx, s.stage.va).evicted, 0);
+	svm_free(p, size + KIB(64));
+}
+
 int igt_main()
 {
 	static const struct svm_test tests[] = {
@@ -361,6 +436,7 @@ int igt_main()
 		{ "priority", "What was advised of eviction", test_priority },
 		{ "prefetch", "A prefetch of more than fits", test_prefetch },
 		{ "swap", "What has left the device is swapped out", test_swap },
+		{ "told", "What has become of memory, and why", test_told },
 		{ "two-processes", "Two processes that need all of it", test_two_processes },
 		{ "killed", "Processes killed under pressure", test_killed },
 	};
