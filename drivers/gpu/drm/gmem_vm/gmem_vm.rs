@@ -17,7 +17,7 @@
 //! | seeing it | [`debugfs`] [`usage`] [`latency`] [`kapi::trace`] | what to show |
 //! | advice | [`attrs`] [`follow`] [`pin`] [`prefetch`] [`discard`] | what userspace wants of a range |
 //! | eviction | [`evict`] | what leaves a device that is full |
-//! | mirrors | [`attach`] [`mirror`] [`populate`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
+//! | mirrors | [`attach`] [`mirror`] [`populate`] [`placement`] [`transfer`] [`device_pages`] [`residency`] | memory of processes, where it is, how it moves |
 //! | mechanism | [`device`] [`memory`] [`object`] [`bo`] [`mapping`] [`vm`] [`bind`] [`bind_queue`] [`query`] | where every page is |
 //! | structures | [`range`] [`range_map`] [`range_set`] [`id_map`] [`chain`] [`sort`] | nothing of the above |
 //! | kernel API | [`kapi`] | what the kernel crate does not have yet |
@@ -75,6 +75,7 @@ pub mod mirror;
 pub mod object;
 pub mod page_table;
 pub mod pin;
+pub mod placement;
 pub mod populate;
 pub mod prefetch;
 pub mod query;
