@@ -47,7 +47,11 @@ static const struct bad bo_create[] = {
 	{ FIELD(drm_gmem_bo_create, flags), IS(4, -EINVAL) },
 	{ FIELD(drm_gmem_bo_create, flags), IS(6, -EINVAL) },
 	{ FIELD(drm_gmem_bo_create, flags), IS(7, -EINVAL) },
-	{ FIELD(drm_gmem_bo_create, flags), EACH_BIT(ALL32 & ~7ull) },
+	{ FIELD(drm_gmem_bo_create, flags), IS(8, -EINVAL) },
+	{ FIELD(drm_gmem_bo_create, flags), IS(10, -EINVAL) },
+	{ FIELD(drm_gmem_bo_create, flags), IS(12, -EINVAL) },
+	{ FIELD(drm_gmem_bo_create, flags), IS(15, -EINVAL) },
+	{ FIELD(drm_gmem_bo_create, flags), EACH_BIT(ALL32 & ~15ull) },
 	{}
 };
 

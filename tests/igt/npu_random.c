@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -821,6 +822,9 @@ static void test_random(enum mode mode)
 	check_ranges(r);
 	if (mode == SYNC || mode == QUEUES)
 		npu_assert_mem_free(r->ctx.fd, mem_free);
+	/* What is mapped keeps the file, and all that is in it. */
+	igt_assert_eq(munmap(r->code.cpu, r->code.size), 0);
+	igt_assert_eq(munmap(r->words.cpu, r->words.size), 0);
 	npu_ctx_close(&r->ctx);
 }
 

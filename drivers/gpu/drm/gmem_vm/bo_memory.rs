@@ -49,8 +49,7 @@ use kernel::{
         self,
         gem::{
             BaseObject,
-            Fault,
-            IntoGEMObject, //
+            Fault, //
         }, //
     },
     page::PAGE_SHIFT,
@@ -253,7 +252,7 @@ impl<D: Driver> BoMemory<D> {
     /// Of an object that lies in a block of device memory, which must be `visible` to the CPU, or need not.
     /// `EINVAL` if the object has no file, `ENOMEM`.
     pub(crate) fn new(
-        bo: &(impl IntoGEMObject + BaseObject),
+        bo: &impl BaseObject,
         block: MemoryBlock,
         visible: bool,
     ) -> Result<Arc<Self>> {

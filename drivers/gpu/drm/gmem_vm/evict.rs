@@ -291,6 +291,7 @@ impl Victim {
 }
 
 /// What is to be evicted.
+#[expect(clippy::large_enum_variant)] // One at a time, on the stack.
 enum Next<D: Driver> {
     Chunk(Victim),
     Object(Arc<BoMemory<D>>),
