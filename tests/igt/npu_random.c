@@ -823,6 +823,9 @@ static void test_random(enum mode mode)
 	if (mode == SYNC || mode == QUEUES)
 		npu_assert_mem_free(r->ctx.fd, mem_free);
 	/* What is mapped keeps the file, and all that is in it. */
+	for (size_t i = 0; i < OBJECTS; i++)
+		if (r->bo[i].cpu)
+			igt_assert_eq(munmap(r->bo[i].cpu, r->bo[i].size), 0);
 	igt_assert_eq(munmap(r->code.cpu, r->code.size), 0);
 	igt_assert_eq(munmap(r->words.cpu, r->words.size), 0);
 	npu_ctx_close(&r->ctx);
